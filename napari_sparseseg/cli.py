@@ -1,0 +1,450 @@
+"""The command line `sparseseg`: parses, shows progress, prints; it computes nothing itself.
+
+torch and monai take seconds to import, so each command imports what it needs inside its body, and
+``sparseseg --help`` answers at once.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from napari_sparseseg.cli_options import settings_from, with_settings
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_sparseseg.annotation import ClassTable
+    from napari_sparseseg.evaluation import Evaluation
+    from napari_sparseseg.volume import Volume
+
+SEGMENT_SECONDS = 60.0
+TRAIN_SECONDS = 300.0
+
+app = typer.Typer(
+    help="Label a few slices of a CT or MR volume; a 3D U-Net learns from them and fills in the rest.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ImageArgument = Annotated[str, typer.Argument(help="Volume; channels on one grid as a.nii.gz,b.nii.gz.")]
+UnlabelledOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Value that means unlabelled in the label file. 0 (default): then 1 is background and classes "
+        "start at 2. Any other, e.g. 255: then 0 is background."
+    ),
+]
+NamesOption = Annotated[Path | None, typer.Option(help='JSON with the classes\' names: {"2": "liver", …}.')]
+FrameOption = Annotated[int | None, typer.Option(min=0, help="Which frame of a time series, from 0.")]
+SpacingOption = Annotated[
+    str | None, typer.Option(help="Voxel size in mm as Z,Y,X, for files that hold none (TIFF, HDF5, npz).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs, at the end.")]
+
+
+@app.command()
+@with_settings(TrainingConfig, NetworkConfig, InferenceConfig)
+def segment(
+    image: ImageArgument,
+    labels: Annotated[Path, typer.Option(help="Sparse labels on the volume's grid.")],
+    out: Annotated[Path, typer.Option(help="Mask to write: .nii.gz, .nii, .nrrd or .mha.")],
+    save_model: Annotated[Path | None, typer.Option(help="Folder to keep the trained network in.")] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="Also write the uncertainty, 0 to 1, to this file.")
+    ] = None,
+    unlabelled: UnlabelledOption = None,
+    names: NamesOption = None,
+    frame: FrameOption = None,
+    spacing: SpacingOption = None,
+    as_json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Complete the sparse labels of one volume to a dense mask."""
+    from napari_sparseseg.annotation import mask_from_channels
+    from napari_sparseseg.checkpoint import save_model as write_model
+    from napari_sparseseg.cli_progress import ProgressDisplay
+    from napari_sparseseg.segmentation import segment_volume
+    from napari_sparseseg.volume import check_writable, save_labels, save_map
+
+    display = ProgressDisplay()
+    volume = _read_volume(image, frame, spacing, display)
+    for target in filter(None, (out, uncertainty)):
+        check_writable(target, volume)
+    [annotation], table = _read_annotations([labels], [volume], unlabelled, names)
+    result = display.run(
+        segment_volume(
+            volume.data,
+            volume.spacing,
+            annotation,
+            table,
+            _with_length(settings_from(TrainingConfig, settings), SEGMENT_SECONDS),
+            settings_from(NetworkConfig, settings),
+            settings_from(InferenceConfig, settings),
+        )
+    )
+    save_labels(out, mask_from_channels(result.channels, table), volume)
+    if uncertainty:
+        save_map(uncertainty, result.uncertainty, volume)
+    if save_model:
+        write_model(save_model, result.model)
+    shown = {
+        "both": "the network's and the preview's mean",
+        "network": "the network",
+        "preview": "the preview",
+    }
+    volumes_ml = _volumes_ml(result.channels, volume.spacing, table)
+    report = {
+        "mask": str(out),
+        "shown": result.shown,
+        "held_out_dice": result.held_out_dice,
+        "volumes_ml": volumes_ml,
+        "training": dict(result.model.summary),
+    }
+    lines = [f"Wrote {out}: {shown[result.shown]}, after {result.model.summary['steps']} steps."]
+    if result.held_out_dice:
+        lines.append(f"Dice on held-out labels: {result.held_out_dice[result.shown]:.3f}")
+    lines += [f"{name}: {amount:.1f} ml" for name, amount in volumes_ml.items()]
+    _print_report(report, lines, as_json)
+
+
+@app.command()
+@with_settings(TrainingConfig, NetworkConfig)
+def train(
+    case: Annotated[list[str], typer.Option(help="IMAGE=SPARSE: a volume and its sparse labels; repeat it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the trained network.")],
+    init: Annotated[Path | None, typer.Option(help="Start from this model's weights.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training in --out.")] = False,
+    unlabelled: UnlabelledOption = None,
+    names: NamesOption = None,
+    frame: FrameOption = None,
+    spacing: SpacingOption = None,
+    as_json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Train a network on one or several sparsely labelled volumes."""
+    from napari_sparseseg.cases import Case
+    from napari_sparseseg.checkpoint import load_model, save_model
+    from napari_sparseseg.cli_progress import ProgressDisplay
+    from napari_sparseseg.training import train_network
+
+    display = ProgressDisplay()
+    pairs = [_split_case(text) for text in case]
+    volumes = [_read_volume(image, frame, spacing, display) for image, _ in pairs]
+    annotations, table = _read_annotations([labels for _, labels in pairs], volumes, unlabelled, names)
+    cases = [
+        Case(volume.data, volume.spacing, annotation, name=volume.name)
+        for volume, annotation in zip(volumes, annotations, strict=True)
+    ]
+    config = _with_length(settings_from(TrainingConfig, settings), TRAIN_SECONDS)
+    work = train_network(
+        cases,
+        table,
+        config,
+        settings_from(NetworkConfig, settings),
+        initial=load_model(init) if init else None,
+        state_folder=out,
+        resume=resume,
+    )
+    try:
+        result = display.run(work)
+    except KeyboardInterrupt:
+        display.say(f"Stopped; go on with the same command and --resume. The state is in {out}.")
+        raise
+    save_model(out, result.model)
+    report = {"model": str(out), "training": dict(result.model.summary)}
+    lines = [f"Wrote the model to {out} after {result.model.summary['steps']} steps."]
+    if result.held_out_dice:
+        lines.append(f"The network's Dice on held-out labels: {result.held_out_dice['network']:.3f}")
+    _print_report(report, lines, as_json)
+
+
+@app.command()
+@with_settings(InferenceConfig)
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Volumes to segment.", metavar="IMAGE…")],
+    model: Annotated[Path, typer.Option(help="Folder of a trained network.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks.")],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write class probabilities.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write the uncertainty, 0 to 1.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace masks that are already there.")
+    ] = False,
+    frame: FrameOption = None,
+    spacing: SpacingOption = None,
+    as_json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Segment volumes with a trained network; a bad file is reported and the others go on."""
+    from napari_sparseseg.annotation import mask_from_channels
+    from napari_sparseseg.checkpoint import load_model
+    from napari_sparseseg.cli_progress import ProgressDisplay
+    from napari_sparseseg.inference import place_model, predict_volume
+    from napari_sparseseg.volume import save_labels, save_map
+
+    display = ProgressDisplay()
+    config = settings_from(InferenceConfig, settings)
+    network = load_model(model)
+    placed = place_model(network, config.device)
+    rows: list[dict[str, Any]] = []
+    for image in images:
+        row: dict[str, Any] = {"image": image}
+        rows.append(row)
+        try:
+            target = out / f"{_stem(image)}.nii.gz"
+            if any(other.get("mask") == str(target) for other in rows):
+                raise InputError(
+                    f"{image} would overwrite the mask of another volume of the same name; rename one."
+                )
+            if target.exists() and not overwrite:
+                raise InputError(f"{target} exists already; give --overwrite to replace it.")
+            volume = _read_volume(image, frame, spacing, display)
+            work = predict_volume(
+                network, volume.data, volume.spacing, config, probabilities=probabilities, placed=placed
+            )
+            prediction = display.run(work)
+            save_labels(target, mask_from_channels(prediction.channels, network.table), volume)
+            row |= {
+                "mask": str(target),
+                "volumes_ml": _volumes_ml(prediction.channels, volume.spacing, network.table),
+            }
+            if uncertainty:
+                save_map(out / f"{_stem(image)}_uncertainty.nii.gz", prediction.uncertainty, volume)
+            if prediction.probabilities is not None:
+                save_map(out / f"{_stem(image)}_probabilities.nii.gz", prediction.probabilities, volume)
+        except InputError as error:
+            row["error"] = str(error)
+            display.say(str(error))
+    failed = sum("error" in row for row in rows)
+    _print_report({"cases": rows}, [f"Wrote {len(rows) - failed} of {len(rows)} masks to {out}."], as_json)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(help="Dense mask to judge.")],
+    truth: Annotated[Path, typer.Argument(help="True mask on the same grid.")],
+    only_where: Annotated[
+        Path | None, typer.Option(help="Count overlap only where this file is not 0 (or is --only-value).")
+    ] = None,
+    only_value: Annotated[
+        int | None, typer.Option(help="With --only-where: where it has this value, e.g. 255 for unlabelled.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="Tolerance of the surface Dice in mm.")
+    ] = None,
+    names: NamesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a mask with the truth: Dice, IoU, HD95, surface Dice and volume error per class."""
+    import numpy as np
+
+    from napari_sparseseg.annotation import ClassTable
+    from napari_sparseseg.evaluation import evaluate_prediction
+    from napari_sparseseg.volume import load_labels, load_volume
+
+    reference = load_volume(truth)
+    true_labels = load_labels(truth, reference)
+    predicted = load_labels(prediction, reference)
+    where = None
+    if only_where:
+        values = load_labels(only_where, reference)
+        where = values != 0 if only_value is None else values == only_value
+    present = sorted({int(v) for v in np.union1d(np.unique(true_labels), np.unique(predicted))} - {0})
+    table = ClassTable.from_values(present, _read_names(names))
+    result = evaluate_prediction(predicted, true_labels, reference.spacing, table, where, tolerance)
+    _print_evaluation(result, as_json)
+
+
+@app.command()
+def sparsify(
+    truth: Annotated[Path, typer.Argument(help="Dense mask; 0 is background.")],
+    out: Annotated[Path, typer.Option(help="Sparse label file to write.")],
+    slices: Annotated[
+        int, typer.Option(min=1, help="How many slices in all, over the orientations in turn.")
+    ],
+    orientations: Annotated[str, typer.Option(help="Of z (axial), y (coronal) and x (sagittal).")] = "zyx",
+    style: Annotated[
+        Literal["slices", "scribbles"], typer.Option(help="Whole slices, or strokes on them.")
+    ] = "slices",
+    seed: Annotated[int, typer.Option(min=0, help="Start of all random numbers.")] = 0,
+    unlabelled: Annotated[int, typer.Option(min=1, help="Value to write where nothing is labelled.")] = 255,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate an annotator: keep only a few slices or strokes of a dense mask."""
+    import numpy as np
+
+    from napari_sparseseg.sparsification import sparsify_labels
+    from napari_sparseseg.volume import load_labels, load_volume, save_labels
+
+    volume = load_volume(truth)
+    sparse = sparsify_labels(
+        load_labels(truth, volume),
+        slices,
+        orientations=orientations,
+        style=style,
+        seed=seed,
+        unlabelled=unlabelled,
+        spacing=volume.spacing,
+    )
+    save_labels(out, sparse, volume)
+    share = float(np.mean(sparse != unlabelled))
+    report = {"labels": str(out), "labelled_share": share, "unlabelled": unlabelled}
+    line = (
+        f"Wrote {out} with {100 * share:.2f} % of the voxels labelled; use it with --unlabelled {unlabelled}."
+    )
+    _print_report(report, [line], as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
+    seconds: Annotated[float, typer.Option(min=1, help="Train for this long.")] = SEGMENT_SECONDS,
+    seed: Annotated[int, typer.Option(min=0, help="Start of all random numbers.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment the sample brain from three labelled slices, and compare with the truth."""
+    from napari_sparseseg.cli_progress import ProgressDisplay
+    from napari_sparseseg.demo import run_demo
+
+    display = ProgressDisplay()
+    display.say("The sample: an MR brain template, of which 3 slices are labelled.")
+    result = display.run(run_demo(out, seconds, seed))
+    _print_evaluation(result, as_json)
+    if not as_json:
+        typer.echo(f"Mask, uncertainty, picture and report are in {out}.")
+
+
+def _read_volume(text: str, frame: int | None, spacing: str | None, display: Any) -> "Volume":
+    from napari_sparseseg.volume import load_volume
+
+    parts = [text] if Path(text).exists() else text.split(",")
+    volume = load_volume(parts[0] if len(parts) == 1 else parts, frame=frame, spacing=_parse_spacing(spacing))
+    for note in volume.notes:
+        display.say(note)
+    return volume
+
+
+def _parse_spacing(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--spacing {text} is not three numbers; give mm as Z,Y,X, e.g. 2,0.5,0.5."
+        ) from None
+    return z, y, x
+
+
+def _split_case(text: str) -> tuple[str, Path]:
+    image, equals, labels = text.rpartition("=")
+    if not (image and equals and labels):
+        raise InputError(
+            f"--case {text} is not IMAGE=SPARSE; give a volume, an equals sign and its label file."
+        )
+    return image, Path(labels)
+
+
+def _read_names(path: Path | None) -> dict[int, str]:
+    if path is None:
+        return {}
+    try:
+        return {int(value): str(name) for value, name in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f'{path} does not give names as {{"2": "liver"}} ({error}).') from error
+
+
+def _read_annotations(
+    paths: list[Path], volumes: "list[Volume]", unlabelled: int | None, names: Path | None
+) -> "tuple[list[NDArray[np.uint8]], ClassTable]":
+    """Read label files, one per volume, and the classes that occur in any of them."""
+    from napari_sparseseg.annotation import ClassTable, annotation_from_file, check_convention, painted_values
+    from napari_sparseseg.volume import load_labels
+
+    stored = [load_labels(path, volume) for path, volume in zip(paths, volumes, strict=True)]
+    if unlabelled is None:
+        for path, values in zip(paths, stored, strict=True):
+            check_convention(values, str(path))
+    convention = unlabelled or 0
+    painted = sorted({value for values in stored for value in painted_values(values, convention)})
+    if not painted:
+        raise InputError(
+            f"{paths[0]} has no voxel of a class; label background and at least one class "
+            "(see --unlabelled for what the values mean)."
+        )
+    table = ClassTable.from_values(painted, _read_names(names))
+    return [annotation_from_file(values, table, convention) for values in stored], table
+
+
+def _with_length(config: TrainingConfig, seconds: float) -> TrainingConfig:
+    """Train for `seconds` where the user gave neither seconds nor steps."""
+    from dataclasses import replace
+
+    return config if config.seconds or config.steps else replace(config, seconds=seconds)
+
+
+def _stem(image: str) -> str:
+    name = Path(image.split(",")[0]).name
+    for suffix in (
+        ".gz",
+        ".nii",
+        ".nrrd",
+        ".nhdr",
+        ".mha",
+        ".mhd",
+        ".gipl",
+        ".mgz",
+        ".tif",
+        ".tiff",
+        ".h5",
+        ".npz",
+        ".dcm",
+    ):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _volumes_ml(
+    channels: "NDArray[np.uint8]", spacing: tuple[float, float, float], table: "ClassTable"
+) -> dict[str, float]:
+    import numpy as np
+
+    counts = np.bincount(channels.reshape(-1), minlength=len(table))
+    voxel_ml = spacing[0] * spacing[1] * spacing[2] / 1000
+    return {name: float(count * voxel_ml) for name, count in zip(table.names[1:], counts[1:], strict=True)}
+
+
+def _print_report(report: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    typer.echo(json.dumps(report) if as_json else "\n".join(lines))
+
+
+def _print_evaluation(result: "Evaluation", as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.to_json()))
+        return
+    from rich.console import Console
+
+    Console().print(result.to_table())
+
+
+def main() -> None:
+    """Run the command line; the user's mistakes end with one sentence and exit code 2."""
+    # Two OpenMP pools (torch's, scikit-learn's) that spin while they wait slow each other tenfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"sparseseg: {error}", err=True)
+        raise SystemExit(2) from None

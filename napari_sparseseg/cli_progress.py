@@ -1,0 +1,95 @@
+"""Showing long work on the terminal: a bar with the time left and the running held-out Dice."""
+
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone, WindowDone
+
+Result = TypeVar("Result")
+
+
+class ProgressDisplay:
+    """Draws events on standard error; on something else than a terminal it only prints sentences."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._detail = ""
+
+    def run(self, work: Generator[Event, None, Result]) -> Result:
+        """Run `work` to its end and return its result.
+
+        Ctrl-C lets the running step end and then closes `work`, so that what it saves is whole.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After Ctrl-C.
+        """
+        with self._bar, _interrupt_noted() as interrupted:
+            while True:
+                try:
+                    event = next(work)
+                except StopIteration as stop:
+                    result: Result = stop.value
+                    return result
+                self._show(event)
+                if interrupted:
+                    work.close()
+                    raise KeyboardInterrupt
+
+    def say(self, text: str) -> None:
+        """Print a sentence."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case Noted(text):
+                self.say(text)
+            case PreviewReady(_, _, name, dice):
+                agreement = "" if dice is None else f", held-out Dice {dice:.2f}"
+                self.say(f"Preview: {name}{agreement}.")
+            case HeldOutScored(_, dice, _):
+                self._detail = f"held-out Dice {dice:.2f}"
+            case StepDone(step, loss, progress):
+                self._update("Training", progress, f"step {step}  loss {loss:.3f}  {self._detail}")
+            case WindowDone(done, total):
+                self._update("Predicting", done / total, "")
+
+    def _update(self, name: str, progress: float, detail: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=1.0, detail="")
+        self._bar.update(self._tasks[name], completed=progress, detail=detail)
+
+
+@contextmanager
+def _interrupt_noted() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C instead of raising in the middle of a step; a second one raises."""
+    received: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,84 @@
+"""What long work reports while it runs: small frozen events, yielded by generators.
+
+Long work is a generator that yields these events and returns its result.  It can be stopped at
+each yield by closing it.  `finish` runs one to its end.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something the user should know, in one sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class PreviewReady:
+    """The instant classifier's picture of one case.
+
+    Attributes
+    ----------
+    case
+        Index of the case.
+    channels
+        ``(Z, Y, X)`` class channels, 0 = background.
+    name
+        Which classifier was chosen.
+    held_out_dice
+        Its mean Dice on slices left out of its own fit; None with fewer than two labelled slices.
+    """
+
+    case: int
+    channels: NDArray[np.uint8]
+    name: str
+    held_out_dice: float | None
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One training step: its number (from 1), its loss, and the share of the budget spent (0–1)."""
+
+    step: int
+    loss: float
+    progress: float
+
+
+@dataclass(frozen=True)
+class HeldOutScored:
+    """Dice on the labels held out of training so far: mean over classes, and per class by name."""
+
+    step: int
+    dice: float
+    per_class: dict[str, float]
+
+
+@dataclass(frozen=True)
+class WindowDone:
+    """Inference has finished `done` of `total` windows."""
+
+    done: int
+    total: int
+
+
+Event = Noted | PreviewReady | StepDone | HeldOutScored | WindowDone
+
+
+def finish(work: Generator[Event, None, Result], on_event: Callable[[Event], None] | None = None) -> Result:
+    """Run `work` to its end and return its result, handing each event to `on_event`."""
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        if on_event is not None:
+            on_event(event)

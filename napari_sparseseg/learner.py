@@ -1,0 +1,125 @@
+"""A network being trained: its weights, their running average, and the optimiser."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from napari_sparseseg.losses import combined_loss
+from napari_sparseseg.networks import Precision
+
+_WARM_UP = 0.15
+_AVERAGE_DECAY = 0.99
+_WEIGHT_DECAY = 1e-4
+_GRADIENT_NORM = 5.0
+
+
+class Learner:
+    """Takes training steps and keeps an exponential moving average of the weights.
+
+    The average (Polyak & Juditsky 1992) is what is shown, scored and saved; it is steadier than the
+    weights of any one step.
+
+    Parameters
+    ----------
+    network
+        On the CPU; moved to `device` in `precision`.
+    device, precision
+        Where and how to compute.
+    learning_rate
+        Peak of the one-cycle schedule.
+    """
+
+    def __init__(
+        self, network: nn.Module, device: torch.device, precision: Precision, learning_rate: float
+    ) -> None:
+        self.device = device
+        self.precision = precision
+        self.network = precision.place(network, device).train()
+        self._peak = learning_rate
+        self._parameters = list(self.network.parameters())
+        self._average = [parameter.detach().clone() for parameter in self._parameters]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=device.type != "mps"
+        )
+        self._steps = 0
+
+    def step(
+        self,
+        image: Tensor,
+        label_sets: list[tuple[Tensor, Tensor, float]],
+        dice_weight: float,
+        progress: float,
+    ) -> float:
+        """Take one step on a batch and return its loss.
+
+        Parameters
+        ----------
+        image
+            ``(B, C, Z, Y, X)`` on the device.
+        label_sets, dice_weight
+            As `losses.combined_loss` takes them.
+        progress
+            Share of the training done, 0 to 1; sets the learning rate: a linear rise, then a cosine.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._peak * one_cycle(progress)
+        with self.precision.autocast(self.device):
+            logits = self.network(self.precision.arrange(image))
+        loss = combined_loss(logits, label_sets, dice_weight)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, _GRADIENT_NORM, foreach=True)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._steps += 1
+        decay = min(_AVERAGE_DECAY, self._steps / (self._steps + 9))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._average, list[Tensor](self._parameters), 1 - decay)
+        return float(loss.detach())
+
+    def average_weights(self) -> dict[str, Tensor]:
+        """Return the network's state with the averaged weights, copied to the CPU."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        names = [name for name, _ in self.network.named_parameters()]
+        averages = (average.cpu().clone() for average in self._average)
+        return {**state, **dict(zip(names, averages, strict=True))}
+
+    def on_cpu(self) -> "Learner":
+        """Return a learner that goes on with these weights on the CPU, in float32."""
+        network = self.network.cpu()
+        cpu = torch.device("cpu")
+        return Learner(network, cpu, Precision("float32", channels_last=False), self._peak)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything a later `load_state` needs to go on exactly here."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"average.{i}": average for i, average in enumerate(self._average)}
+        for i, values in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in values.items()}
+        tensors["steps"] = torch.tensor(self._steps)
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken."""
+        network = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
+        self.network.load_state_dict(network)
+        with torch.no_grad():
+            for i, average in enumerate(self._average):
+                average.copy_(tensors[f"average.{i}"])
+        description = self._optimizer.state_dict()
+        description["state"] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                description["state"].setdefault(int(index), {})[key] = tensor
+        self._optimizer.load_state_dict(description)
+        self._steps = int(tensors["steps"])
+
+
+def one_cycle(progress: float) -> float:
+    """Return the share of the peak learning rate at `progress` (0 to 1) of the training."""
+    progress = min(max(progress, 0.0), 1.0)
+    if progress < _WARM_UP:
+        return 0.1 + 0.9 * progress / _WARM_UP
+    return 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))

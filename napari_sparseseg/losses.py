@@ -1,0 +1,90 @@
+"""The loss on sparse labels: voxels without a label have weight 0 and no influence at all.
+
+Method: Çiçek et al. 2016, "3D U-Net: Learning Dense Volumetric Segmentation from Sparse Annotation":
+a cross-entropy whose weight w(y) is zero where nothing is labelled.  It is divided by the sum of the
+weights, so that its scale does not depend on how little is labelled.
+"""
+
+import torch
+from torch import Tensor
+
+
+def sparse_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Weighted cross-entropy over the labelled voxels.
+
+    Parameters
+    ----------
+    logits
+        ``(B, K, Z, Y, X)`` class scores.
+    labels
+        ``(B, Z, Y, X)`` annotation: 0 unlabelled, 1 background, 2… classes (channel + 1).
+    weights
+        ``(B, Z, Y, X)`` weight map ≥ 0; taken as 0 wherever `labels` is 0.
+
+    Returns
+    -------
+    Scalar Σ w·(−log p) / Σ w, and 0 with zero gradients where no voxel is labelled.
+    """
+    return combined_loss(logits, [(labels, weights, 1.0)], dice_weight=0.0)
+
+
+def sparse_dice_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """One minus the soft Dice over the labelled voxels, meaned over the classes labelled in the batch.
+
+    Shapes as in `sparse_cross_entropy`; voxels enter where they are labelled and their weight is
+    positive.  The sums run over the whole batch (Drozdzal et al. 2016's batch Dice), so that a class
+    absent from one patch is no noise.  Background counts as a class: it is labelled explicitly.
+    """
+    labelled = ((labels > 0) & (weights > 0)).reshape(-1).nonzero().squeeze(1)
+    return _soft_dice_loss(
+        _flat(logits)[labelled].float().log_softmax(1), labels.reshape(-1)[labelled].long() - 1
+    )
+
+
+def combined_loss(
+    logits: Tensor, label_sets: list[tuple[Tensor, Tensor, float]], dice_weight: float
+) -> Tensor:
+    """Sum the cross-entropies of several label sets, plus soft Dice on the first one.
+
+    Parameters
+    ----------
+    logits
+        ``(B, K, Z, Y, X)``.
+    label_sets
+        ``(labels, weights, factor)`` each, shapes as in `sparse_cross_entropy`; each cross-entropy
+        is normalised by its own weights and multiplied by its factor, so that many weak labels
+        (a preview's) do not drown few strong ones (a user's).  The sets must not overlap.
+    dice_weight
+        Factor of the soft Dice term on the first set; 0 leaves it out.
+    """
+    flat_logits = _flat(logits)
+    loss = flat_logits[:0].float().sum()  # zero, and differentiable, also when nothing is labelled
+    for position, (labels, weights, factor) in enumerate(label_sets):
+        flat_labels = labels.reshape(-1)
+        voxels = ((flat_labels > 0) & (weights.reshape(-1) > 0)).nonzero().squeeze(1)
+        if len(voxels) == 0:
+            continue
+        targets = flat_labels[voxels].long() - 1
+        log_probabilities = flat_logits[voxels].float().log_softmax(1)
+        voxel_weights = weights.reshape(-1)[voxels].float()
+        negative_log = -log_probabilities.gather(1, targets[:, None]).squeeze(1)
+        loss = loss + factor * (voxel_weights * negative_log).sum() / voxel_weights.sum()
+        if position == 0 and dice_weight > 0:
+            loss = loss + dice_weight * _soft_dice_loss(log_probabilities, targets)
+    return loss
+
+
+def _flat(logits: Tensor) -> Tensor:
+    """Bring ``(B, K, Z, Y, X)`` to ``(B·Z·Y·X, K)``; free of copying in channels-last memory format."""
+    return logits.permute(0, 2, 3, 4, 1).reshape(-1, logits.shape[1])
+
+
+def _soft_dice_loss(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Soft Dice of ``(N, K)`` log-probabilities against ``(N,)`` targets."""
+    probabilities = log_probabilities.exp()
+    one_hot = torch.nn.functional.one_hot(targets, probabilities.shape[1]).to(probabilities.dtype)
+    overlap = (probabilities * one_hot).sum(0)
+    total = probabilities.sum(0) + one_hot.sum(0)
+    present = one_hot.sum(0) > 0
+    dice = (2 * overlap[present] + 1.0) / (total[present] + 1.0)
+    return (1 - dice).sum() / max(int(present.sum()), 1)

@@ -1,0 +1,99 @@
+"""Intensities made comparable: per volume, or in the fixed units of CT."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.errors import InputError
+
+_SAMPLE_VOXELS = 500_000
+_AIR = -500.0  # Hounsfield units; only CT has voxels below
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How intensities become the network's input.
+
+    Attributes
+    ----------
+    windows
+        Per channel ``(low, high, mean, standard deviation)``: clip, subtract, divide.  None where
+        the channel has no fixed unit (MR, microscopy): then each volume's own 0.5th and 99.5th
+        percentiles, mean and standard deviation serve.
+    """
+
+    windows: tuple[tuple[float, float, float, float] | None, ...]
+
+    def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalise ``(C, Z, Y, X)`` intensities."""
+        normalised = np.empty_like(image)
+        for channel, (values, window) in enumerate(zip(image, self.windows, strict=True)):
+            low, high, mean, deviation = window or _measure_window(_sample(values))
+            np.clip(values, low, high, out=normalised[channel])
+            normalised[channel] -= mean
+            normalised[channel] /= deviation
+        return normalised
+
+    def to_json(self) -> list[list[float] | None]:
+        """Return plain lists for JSON."""
+        return [None if window is None else list(window) for window in self.windows]
+
+    @classmethod
+    def from_json(cls, rows: Any) -> Self:
+        """Read what `to_json` wrote; raise `InputError` for anything else."""
+        windows: list[tuple[float, float, float, float] | None] = []
+        try:
+            for row in rows:
+                if row is None:
+                    windows.append(None)
+                    continue
+                low, high, mean, deviation = (float(value) for value in row)
+                if not (np.isfinite([low, high, mean, deviation]).all() and low < high and deviation > 0):
+                    raise ValueError(f"{row} is no intensity window")
+                windows.append((low, high, mean, deviation))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the intensity normalisation cannot be read ({error}).") from error
+        return cls(tuple(windows))
+
+
+def fit_normalisation(
+    images: Sequence[NDArray[np.float32]], annotations: Sequence[NDArray[np.integer[Any]]]
+) -> Normalisation:
+    """Choose the normalisation for a set of volumes.
+
+    A channel in Hounsfield units (air in every volume) gets one window for all volumes, from the
+    labelled foreground's percentiles and a quarter of their range on either side (after Isensee et
+    al. 2021, nnU-Net); any other channel is normalised by each volume itself.
+
+    Parameters
+    ----------
+    images
+        ``(C, Z, Y, X)`` each, all with the same C.
+    annotations
+        ``(Z, Y, X)`` each, on the same grids.
+    """
+    windows: list[tuple[float, float, float, float] | None] = []
+    for channel in range(images[0].shape[0]):
+        if all(_sample(image[channel]).min() < _AIR for image in images):
+            foreground = [i[channel][a > 1] for i, a in zip(images, annotations, strict=True)]
+            windows.append(_measure_window(np.concatenate(foreground), margin=0.25))
+        else:
+            windows.append(None)
+    return Normalisation(tuple(windows))
+
+
+def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    step = max(1, values.size // _SAMPLE_VOXELS)
+    return values.reshape(-1)[::step]
+
+
+def _measure_window(values: NDArray[np.float32], margin: float = 0.0) -> tuple[float, float, float, float]:
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    low, high = low - margin * (high - low), high + margin * (high - low)
+    if not low < high:  # a constant image
+        return low - 1.0, low + 1.0, low, 1.0
+    clipped = np.clip(values, low, high)
+    return low, high, float(clipped.mean()), max(float(clipped.std()), 1e-6 * (high - low))

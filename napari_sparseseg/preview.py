@@ -1,0 +1,393 @@
+"""The instant classifier: a first picture within seconds, and a teacher for the network.
+
+Voxels are described by their grey value at several scales in mm (value, gradient magnitude, Hessian
+eigenvalues; Sommer et al. 2011, ilastik) and, where it helps, by their position.  Which classifier,
+and whether position enters, is decided by leaving each labelled slice out in turn.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from napari_sparseseg.annotation import OverlapCounter, find_labelled_slices
+from napari_sparseseg.networks import to_triple
+from napari_sparseseg.random_walker import PRIOR_WEIGHT, walk_from_labels
+from napari_sparseseg.resampling import resample_image, resample_labels, resample_slabs
+
+Floats = NDArray[np.float32]
+Spacing = tuple[float, float, float]
+
+CONFIDENT = 0.6
+"""Class probability above which a voxel of the preview teaches the network."""
+
+_SCALES = (0.7, 1.6, 3.5)  # in units of the finest voxel edge
+_CONTEXT_SCALE = 8.0
+PRIOR_WEIGHTS = (0.02, 0.1, 0.5)
+"""Weights of the classifier's answer in the random walker that are tried."""
+
+_FIT_VOXELS = 20_000
+_TRIAL_VOXELS = 6_000
+_MOST_FOLDS = 5
+_SLAB_VOXELS = 1_000_000
+_GRID_VOXELS = 8_000_000
+
+
+def _logistic_regression(seed: int) -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=150, random_state=seed))
+
+
+def _forest(seed: int) -> Any:
+    return ExtraTreesClassifier(60, min_samples_leaf=2, max_features=0.4, n_jobs=-1, random_state=seed)
+
+
+def _boosting(seed: int) -> Any:
+    return HistGradientBoostingClassifier(
+        max_iter=50, learning_rate=0.15, max_leaf_nodes=15, early_stopping=False, random_state=seed
+    )
+
+
+PREVIEW_METHODS: dict[str, Callable[[int], Any]] = {
+    "logistic regression": _logistic_regression,
+    "forest": _forest,
+    "boosting": _boosting,
+}
+"""Name → maker of a scikit-learn classifier with `fit` and `predict_proba` from a seed."""
+
+
+@dataclass(frozen=True)
+class PreviewChoice:
+    """How a preview is made.
+
+    Attributes
+    ----------
+    method
+        Key of `PREVIEW_METHODS`.
+    position
+        Whether the voxel's position is a feature.
+    held_out_dice
+        The classifier's mean Dice on slices left out of its fit; None where that could not be tried.
+    prior_weight
+        Weight of the classifier's answer in the random walker (γ).
+    """
+
+    method: str
+    position: bool
+    held_out_dice: float | None = None
+    prior_weight: float = PRIOR_WEIGHT
+
+    @property
+    def name(self) -> str:
+        """The choice in words."""
+        return f"{self.method} {'with' if self.position else 'without'} position"
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """Class probabilities of the instant classifier.
+
+    Attributes
+    ----------
+    probabilities
+        ``(K, Z, Y, X)`` float16, channel 0 = background.
+    choice
+        The classifier behind them.
+    """
+
+    probabilities: NDArray[np.float16]
+    choice: PreviewChoice
+
+
+def compute_features(image: Floats, spacing: Spacing) -> Floats:
+    """Describe each voxel by its surroundings at several scales.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` normalised intensities.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``; the scales are the same in mm along every axis.
+
+    Returns
+    -------
+    ``(Z, Y, X, F)`` features, without position.
+    """
+    edge = min(spacing)
+    features = []
+    for channel in image:
+        features.append(channel)
+        for scale in _SCALES:
+            sigmas = [scale * edge / step for step in spacing]
+            smooth = ndimage.gaussian_filter(channel, sigmas, mode="nearest", truncate=3.0)
+            features += [smooth, *_derivative_features(smooth, spacing, scale * edge)]
+        sigmas = [_CONTEXT_SCALE * edge / step for step in spacing]
+        features.append(ndimage.gaussian_filter(channel, sigmas, mode="nearest", truncate=2.5))
+    return np.stack(features, axis=-1)
+
+
+def _derivative_features(smooth: Floats, spacing: Spacing, sigma: float) -> list[Floats]:
+    """Gradient magnitude and the three Hessian eigenvalues, scale-normalised by `sigma` in mm."""
+    first = [_difference(smooth, axis, spacing[axis]) * sigma for axis in range(3)]
+    magnitude = np.sqrt(first[0] ** 2 + first[1] ** 2 + first[2] ** 2)
+    second = {(a, b): _difference(first[a], b, spacing[b]) * sigma for a in range(3) for b in range(a, 3)}
+    return [magnitude, *_symmetric_eigenvalues(second)]
+
+
+def _difference(array: Floats, axis: int, step: float) -> Floats:
+    if array.shape[axis] < 2:
+        return np.zeros_like(array)
+    return np.gradient(array, step, axis=axis).astype(np.float32, copy=False)
+
+
+def _symmetric_eigenvalues(h: dict[tuple[int, int], Floats]) -> list[Floats]:
+    """Eigenvalues of symmetric 3×3 matrices in closed form, largest first (Smith 1961)."""
+    mean = (h[0, 0] + h[1, 1] + h[2, 2]) / 3
+    diagonal = [h[axis, axis] - mean for axis in range(3)]
+    off = h[0, 1] ** 2 + h[0, 2] ** 2 + h[1, 2] ** 2
+    size = np.sqrt((diagonal[0] ** 2 + diagonal[1] ** 2 + diagonal[2] ** 2 + 2 * off) / 6) + 1e-12
+    determinant = (
+        diagonal[0] * (diagonal[1] * diagonal[2] - h[1, 2] ** 2)
+        - h[0, 1] * (h[0, 1] * diagonal[2] - h[1, 2] * h[0, 2])
+        + h[0, 2] * (h[0, 1] * h[1, 2] - diagonal[1] * h[0, 2])
+    )
+    angle = np.arccos((determinant / (2 * size**3)).clip(-1, 1)) / 3
+    largest = np.asarray(mean + 2 * size * np.cos(angle), np.float32)
+    smallest = np.asarray(mean + 2 * size * np.cos(angle + 2 * np.pi / 3), np.float32)
+    return [largest, np.asarray(3 * mean - largest - smallest, np.float32), smallest]
+
+
+class FeatureVolume:
+    """The features of one volume, computed slab by slab and kept while they fit in memory.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` normalised intensities.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    """
+
+    def __init__(self, image: Floats, spacing: Spacing) -> None:
+        self.shape = image.shape[1:]
+        self.image = image
+        self.spacing = spacing
+        slices = max(1, _SLAB_VOXELS // (self.shape[1] * self.shape[2]))
+        self._slabs = [(z, min(z + slices, self.shape[0])) for z in range(0, self.shape[0], slices)]
+        self._kept: dict[int, Floats] = {}
+
+    def slabs(self) -> list[tuple[int, int]]:
+        """Return the first and last-plus-one slice of each slab."""
+        return self._slabs
+
+    def compute(self, slab: tuple[int, int]) -> Floats:
+        """Return the ``(N, F)`` features of a slab's voxels, their position in the last three columns."""
+        first, last = slab
+        if first in self._kept:
+            return self._kept[first]
+        halo = int(np.ceil(3 * _CONTEXT_SCALE * min(self.spacing) / self.spacing[0]))
+        start = max(0, first - halo)
+        part = compute_features(self.image[:, start : last + halo], self.spacing)
+        part = part[first - start : last - start]
+        position = [np.arange(n, dtype=np.float32) / max(n - 1, 1) for n in self.shape]
+        grid = np.meshgrid(position[0][first:last], position[1], position[2], indexing="ij")
+        features = np.concatenate([part, np.stack(grid, axis=-1)], axis=-1).reshape(-1, part.shape[-1] + 3)
+        if len(self._slabs) <= 4:
+            self._kept[first] = features
+        return features
+
+    def at(self, voxels: NDArray[np.int64]) -> Floats:
+        """Return the ``(N, F)`` features at flat indices `voxels`, in their order."""
+        plane = self.shape[1] * self.shape[2]
+        rows: Floats | None = None
+        for first, last in self._slabs:
+            inside = np.flatnonzero((voxels >= first * plane) & (voxels < last * plane))
+            if len(inside):
+                features = self.compute((first, last))
+                if rows is None:
+                    rows = np.empty((len(voxels), features.shape[1]), np.float32)
+                rows[inside] = features[voxels[inside] - first * plane]
+        if rows is None:
+            raise ValueError("features were asked for at no voxel")
+        return rows
+
+
+def choose_classifier(
+    annotation: NDArray[np.integer[Any]], features: FeatureVolume, classes: int, seed: int
+) -> PreviewChoice:
+    """Try every classifier, with and without position, on each labelled slice after fitting it to the others.
+
+    With a single labelled slice nothing can be tried: then a forest without position is chosen, which
+    cannot mistake the slice's place for a property of its classes.
+    """
+    random = np.random.default_rng(seed)
+    units = find_labelled_slices(annotation)
+    channels = annotation.reshape(-1).astype(np.int64) - 1
+    candidates = [PreviewChoice(m, p) for m in PREVIEW_METHODS for p in (False, True)]
+    counters = [OverlapCounter(classes) for _ in candidates]
+    folds = 0
+    for fold in range(min(len(units), _MOST_FOLDS) if len(units) > 1 else 0):
+        rest = np.concatenate([unit.voxels for unit in units[:fold] + units[fold + 1 :]])
+        if len(np.unique(channels[rest])) < 2:
+            continue
+        folds += 1
+        fit = _draw_balanced(rest, channels, _TRIAL_VOXELS, random)
+        test = random.permutation(units[fold].voxels)[:_TRIAL_VOXELS]
+        fit_rows, test_rows = features.at(fit), features.at(test)
+        for candidate, counter in zip(candidates, counters, strict=True):
+            model = PREVIEW_METHODS[candidate.method](seed)
+            model.fit(_columns(fit_rows, candidate.position), channels[fit])
+            counter.add(channels[test], model.predict(_columns(test_rows, candidate.position)))
+    if folds == 0:
+        return PreviewChoice("forest", False)
+    scores = [counter.mean_dice() for counter in counters]
+    best = int(np.argmax(scores))
+    return replace(candidates[best], held_out_dice=scores[best])
+
+
+def classify_volume(
+    annotation: NDArray[np.integer[Any]],
+    features: FeatureVolume,
+    classes: int,
+    choice: PreviewChoice,
+    seed: int,
+) -> Floats:
+    """Fit the chosen classifier to the labelled voxels and return ``(K, Z, Y, X)`` probabilities.
+
+    Parameters
+    ----------
+    annotation
+        ``(Z, Y, X)`` on the grid of `features`, with at least two classes labelled.
+    features
+        The volume's features.
+    classes
+        Number of classes K, background included.
+    choice
+        Classifier, and whether position enters.
+    seed
+        Start of the random numbers.
+    """
+    channels = annotation.reshape(-1).astype(np.int64) - 1
+    random = np.random.default_rng(seed)
+    voxels = _draw_balanced(np.flatnonzero(channels >= 0), channels, _FIT_VOXELS, random)
+    model = PREVIEW_METHODS[choice.method](seed)
+    model.fit(_columns(features.at(voxels), choice.position), channels[voxels])
+    probabilities = np.zeros((classes, *features.shape), np.float32)
+    for first, last in features.slabs():
+        predicted = model.predict_proba(_columns(features.compute((first, last)), choice.position))
+        shape = probabilities[0, first:last].shape
+        for column, channel in enumerate(model.classes_):
+            probabilities[channel, first:last] = predicted[:, column].reshape(shape)
+    return probabilities
+
+
+def _columns(rows: Floats, position: bool) -> Floats:
+    return rows if position else rows[:, :-3]
+
+
+def _draw_balanced(
+    voxels: NDArray[np.int64], channels: NDArray[np.int64], number: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw at most `number` of `voxels`, evenly over the classes as far as they reach."""
+    groups = [voxels[channels[voxels] == c] for c in np.unique(channels[voxels])]
+    drawn = []
+    for left, group in zip(range(len(groups), 0, -1), sorted(groups, key=len), strict=True):
+        share = min(len(group), number // left)
+        drawn.append(random.permutation(group)[:share])
+        number -= share
+    return np.concatenate(drawn)
+
+
+class PreviewTeacher:
+    """Makes the pictures of one volume, and of them labels for the network.
+
+    A volume of more than eight million voxels is classified on a coarser grid.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` normalised intensities.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    classes
+        Number of classes K, background included.
+    seed
+        Start of the random numbers.
+    """
+
+    def __init__(self, image: Floats, spacing: Spacing, classes: int, seed: int) -> None:
+        self._shape = to_triple(image.shape[1:])
+        factor = int(np.ceil((np.prod(self._shape) / _GRID_VOXELS) ** (1 / 3)))
+        self._grid = to_triple(-(-length // factor) for length in self._shape)
+        if self._grid != self._shape:
+            image = resample_image(image, self._grid)
+        z, y, x = (s * a / b for s, a, b in zip(spacing, self._shape, self._grid, strict=True))
+        self._features = FeatureVolume(image, (z, y, x))
+        self._classes = classes
+        self._seed = seed
+
+    def choose(self, annotation: NDArray[np.integer[Any]]) -> PreviewChoice:
+        """Choose a classifier by leaving out the labelled slices of ``(Z, Y, X)`` `annotation` in turn."""
+        return choose_classifier(self._on_grid(annotation), self._features, self._classes, self._seed)
+
+    def picture(
+        self,
+        annotation: NDArray[np.integer[Any]],
+        choice: PreviewChoice,
+        check: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> Preview | None:
+        """Fit to `annotation` and classify the volume; the random walker then follows its edges.
+
+        Parameters
+        ----------
+        annotation
+            ``(Z, Y, X)``; with fewer than two classes labelled the result is None.
+        choice
+            The classifier, and the weight of its answer in the random walker.
+        check
+            Flat indices and channels of labels that `annotation` lacks; with them that weight is
+            chosen anew, for the best Dice there.
+        """
+        if len(np.unique(annotation[annotation > 0])) < 2:
+            return None
+        annotation = self._on_grid(annotation)
+        prior = classify_volume(annotation, self._features, self._classes, choice, self._seed)
+        best: Preview | None = None
+        best_dice = -1.0
+        for weight in (choice.prior_weight,) if check is None else PRIOR_WEIGHTS:
+            walked = walk_from_labels(self._features.image, annotation, prior, self._features.spacing, weight)
+            probabilities = self._off_grid(walked.astype(np.float16))
+            if check is None:
+                return Preview(probabilities, choice)
+            counter = OverlapCounter(self._classes)
+            counter.add(check[1], probabilities.reshape(self._classes, -1)[:, check[0]].argmax(0))
+            if counter.mean_dice() > best_dice:
+                best_dice = counter.mean_dice()
+                best = Preview(probabilities, replace(choice, prior_weight=weight))
+        return best
+
+    def _on_grid(self, annotation: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        return annotation if self._grid == self._shape else resample_labels(annotation, self._grid)
+
+    def _off_grid(self, probabilities: NDArray[np.float16]) -> NDArray[np.float16]:
+        if self._grid == self._shape:
+            return probabilities
+        whole = np.empty((self._classes, *self._shape), np.float16)
+        for first, slab in resample_slabs(torch.from_numpy(probabilities), self._shape):
+            whole[:, first : first + slab.shape[1]] = slab.numpy()
+        return whole
+
+
+def confident_labels(preview: Preview | None, annotation: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Return a preview's confident voxels as an annotation; 0 where it is unsure or the user has labelled."""
+    if preview is None:
+        return np.zeros(annotation.shape, np.uint8)
+    sure = (preview.probabilities.max(0) > CONFIDENT) & (annotation == 0)
+    return np.where(sure, preview.probabilities.argmax(0) + 1, 0).astype(np.uint8)

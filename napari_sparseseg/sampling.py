@@ -1,0 +1,257 @@
+"""Patches round labelled voxels: the random draw, and its pure application.
+
+`PatchSampler.draw` makes every random decision; `extract_patch` applies it and is deterministic.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_sparseseg.networks import Triple, to_triple
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingArrays:
+    """One case as tensors on the training device, all on one ``(Z, Y, X)`` grid.
+
+    Attributes
+    ----------
+    image
+        ``(C, Z, Y, X)`` normalised intensities.
+    labels
+        ``(Z, Y, X)`` uint8 annotation to learn from (held-out labels removed).
+    weights
+        ``(Z, Y, X)`` float16 weight of each label.
+    preview
+        ``(Z, Y, X)`` uint8 labels of the preview's confident voxels; 0 where unsure or annotated.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    """
+
+    image: Tensor
+    labels: Tensor
+    weights: Tensor
+    preview: Tensor
+    spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchDraw:
+    """The random decisions behind one patch.
+
+    Attributes
+    ----------
+    case
+        Index of the case.
+    centre
+        Voxel ``(Z, Y, X)`` at the patch's centre.
+    transform
+        ``(3, 3)`` matrix from patch offsets to volume offsets, in voxels; None for the identity.
+    gain, shift, gamma
+        Intensities become ``sign(v)·|v|^gamma · gain + shift``.
+    noise, noise_seed
+        Standard deviation of the added Gaussian noise, and its seed.
+    """
+
+    case: int
+    centre: Triple
+    transform: NDArray[np.float64] | None
+    gain: float
+    shift: float
+    gamma: float
+    noise: float
+    noise_seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """``image (C, Z, Y, X)`` and ``labels``, ``weights``, ``preview (Z, Y, X)`` of one patch."""
+
+    image: Tensor
+    labels: Tensor
+    weights: Tensor
+    preview: Tensor
+
+
+class PatchSampler:
+    """Draws patches whose centres lie near labelled voxels, the classes in balance.
+
+    Half of the draws take a class at random and then one of its labelled voxels; the others take any
+    labelled voxel (nnU-Net's foreground oversampling, adapted to sparse labels).  The centre is then
+    moved by up to a quarter of the patch.  Cases are drawn evenly, so that one with many labels does
+    not drown one with few.
+    """
+
+    def __init__(
+        self, cases: Sequence[TrainingArrays], patch: Triple, random: np.random.Generator, *, flips: bool
+    ) -> None:
+        self._patch = patch
+        self._random = random
+        self._flips = flips
+        self._spacings = [case.spacing for case in cases]
+        self._shapes = [tuple(case.labels.shape) for case in cases]
+        self._voxels: list[list[NDArray[np.int64]]] = []
+        for case in cases:
+            labels = case.labels.cpu().numpy().reshape(-1)
+            present = [np.flatnonzero(labels == value) for value in range(1, int(labels.max(initial=0)) + 1)]
+            self._voxels.append([voxels for voxels in present if len(voxels)])
+        self._usable = [index for index, classes in enumerate(self._voxels) if classes]
+        nothing = np.zeros(0, np.int64)
+        self._any_voxel = [np.concatenate([nothing, *classes]) for classes in self._voxels]
+
+    def draw(self) -> PatchDraw:
+        """Draw one patch."""
+        random = self._random
+        case = self._usable[random.integers(len(self._usable))]
+        classes = self._voxels[case]
+        balanced = random.random() < 0.5
+        voxels = classes[random.integers(len(classes))] if balanced else self._any_voxel[case]
+        position = voxels[random.integers(len(voxels))]
+        shape = self._shapes[case]
+        voxel = np.array(np.unravel_index(position, shape))
+        jitter = [random.integers(-(size // 4), size // 4 + 1) for size in self._patch]
+        centre = [
+            _keep_inside(int(v + j), size, length)
+            for v, j, size, length in zip(voxel, jitter, self._patch, shape, strict=True)
+        ]
+        noisy = random.random() < 0.15
+        return PatchDraw(
+            case=case,
+            centre=(centre[0], centre[1], centre[2]),
+            transform=self._draw_transform(self._spacings[case]),
+            gain=float(random.uniform(0.85, 1.15)),
+            shift=float(random.uniform(-0.15, 0.15)),
+            gamma=float(random.uniform(0.8, 1.25)) if random.random() < 0.15 else 1.0,
+            noise=float(random.uniform(0, 0.15)) if noisy else 0.0,
+            noise_seed=int(random.integers(2**31)),
+        )
+
+    def _draw_transform(self, spacing: tuple[float, float, float]) -> NDArray[np.float64] | None:
+        random = self._random
+        matrix = np.eye(3)
+        changed = False
+        if random.random() < 0.25:
+            angle = random.uniform(-0.26, 0.26)
+            scale = random.uniform(0.85, 1.2)
+            # In the axial plane of thick slices, about any axis otherwise: never mixing unlike voxels.
+            pairs = [(1, 2)] if max(spacing) > 2 * min(spacing[1:]) else [(0, 1), (0, 2), (1, 2)]
+            first, second = pairs[random.integers(len(pairs))]
+            ratio = spacing[second] / spacing[first]
+            rotation = np.eye(3)
+            rotation[first, first] = rotation[second, second] = math.cos(angle)
+            rotation[first, second] = -math.sin(angle) * ratio
+            rotation[second, first] = math.sin(angle) / ratio
+            matrix = rotation * scale
+            changed = True
+        if self._flips and random.random() < 0.5:
+            matrix = matrix @ np.diag([1.0, 1.0, -1.0])
+            changed = True
+        return matrix if changed else None
+
+
+def _keep_inside(centre: int, size: int, length: int) -> int:
+    """Move a patch inside the volume where it fits; centre it where it does not."""
+    if size >= length:
+        return length // 2
+    return min(max(centre, size // 2), length - (size - size // 2))
+
+
+def extract_patch(case: TrainingArrays, draw: PatchDraw, size: Triple, *, position: bool = False) -> Patch:
+    """Cut the drawn patch out of its case.
+
+    Beyond the volume's border the image is continued by its edge and labels are 0 (unlabelled).
+
+    Parameters
+    ----------
+    case
+        The case `draw` refers to.
+    draw
+        The random decisions.
+    size
+        Patch size in voxels ``(Z, Y, X)``.
+    position
+        Append `position_channels` to the image.
+    """
+    if draw.transform is None:
+        patch, where = _cut(case, draw.centre, size)
+    else:
+        patch, where = _cut_transformed(case, draw.centre, size, draw.transform)
+    image = patch.image * draw.gain + draw.shift
+    if draw.gamma != 1.0:
+        image = image.sign() * image.abs().pow(draw.gamma)
+    if draw.noise > 0:
+        generator = torch.Generator(image.device).manual_seed(draw.noise_seed)
+        image = image + draw.noise * torch.randn(image.shape, generator=generator, device=image.device)
+    if position:
+        image = torch.cat([image, where.to(image.device)])
+    return Patch(image, patch.labels, patch.weights, patch.preview)
+
+
+def _cut(case: TrainingArrays, centre: Triple, size: Triple) -> tuple[Patch, Tensor]:
+    starts = [c - s // 2 for c, s in zip(centre, size, strict=True)]
+    shape = case.labels.shape
+    low = [max(0, -start) for start in starts]
+    high = [max(0, start + s - length) for start, s, length in zip(starts, size, shape, strict=True)]
+    window = tuple(
+        slice(max(0, start), start + s - over) for start, s, over in zip(starts, size, high, strict=True)
+    )
+    image = case.image[(slice(None), *window)]
+    labels, weights, preview = case.labels[window], case.weights[window], case.preview[window]
+    if any(low) or any(high):
+        pads = [low[2], high[2], low[1], high[1], low[0], high[0]]
+        image = torch.nn.functional.pad(image[None], pads, mode="replicate")[0]
+        labels, weights, preview = (
+            torch.nn.functional.pad(array, pads) for array in (labels, weights, preview)
+        )
+    where = position_channels(size, to_triple(starts), to_triple(shape), image.device)
+    return Patch(image, labels, weights, preview), where
+
+
+def _cut_transformed(
+    case: TrainingArrays, centre: Triple, size: Triple, matrix: NDArray[np.float64]
+) -> tuple[Patch, Tensor]:
+    """Cut the patch at affinely moved positions: trilinear for the image, nearest voxel for labels."""
+    shape = case.labels.shape
+    device = case.image.device
+    offsets = [torch.arange(s, device=device, dtype=torch.float32) - s // 2 for s in size]
+    columns = torch.as_tensor(matrix, dtype=torch.float32, device=device)
+    positions = [
+        (
+            centre[axis]
+            + columns[axis, 0] * offsets[0][:, None, None]
+            + columns[axis, 1] * offsets[1][None, :, None]
+            + columns[axis, 2] * offsets[2][None, None, :]
+        )
+        for axis in range(3)
+    ]
+    grid = torch.stack([2 * positions[axis] / max(shape[axis] - 1, 1) - 1 for axis in (2, 1, 0)], dim=-1)
+    image = torch.nn.functional.grid_sample(
+        case.image[None], grid[None], mode="bilinear", padding_mode="border", align_corners=True
+    )[0]
+    nearest = [position.round().to(torch.int64) for position in positions]
+    inside = torch.ones(size, dtype=torch.bool, device=device)
+    flat = torch.zeros(size, dtype=torch.int64, device=device)
+    for axis in range(3):
+        inside &= (nearest[axis] >= 0) & (nearest[axis] < shape[axis])
+        flat = flat * shape[axis] + nearest[axis].clamp_(0, shape[axis] - 1)
+    labels, weights, preview = (
+        array.reshape(-1)[flat] * inside for array in (case.labels, case.weights, case.preview)
+    )
+    return Patch(image, labels, weights, preview), grid.flip(-1).movedim(-1, 0)
+
+
+def position_channels(size: Triple, start: Triple, shape: Triple, device: torch.device) -> Tensor:
+    """Return ``(3, Z, Y, X)`` channels: where each voxel of a window lies in its volume, from -1 to 1."""
+    channels = []
+    for axis in range(3):
+        index = torch.arange(size[axis], device=device, dtype=torch.float32) + start[axis]
+        line = 2 * index / max(shape[axis] - 1, 1) - 1
+        view = [1, 1, 1]
+        view[axis] = size[axis]
+        channels.append(line.reshape(view).expand(size))
+    return torch.stack(channels)

@@ -1,0 +1,186 @@
+"""The main job: complete the sparse labels of one volume to a dense mask.
+
+This is the semi-automated use of Çiçek et al. (2016): the network is trained on the volume it is
+to complete.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.cases import Case, check_cases
+from napari_sparseseg.checkpoint import Model
+from napari_sparseseg.events import Event, Noted
+from napari_sparseseg.inference import Prediction, entropy, place_model, predict_volume
+from napari_sparseseg.postprocessing import clean_channels
+from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.training import train_network
+
+_MARGIN_VOXELS = 24
+_GROWTH = 1.5
+_ROUNDS = 3
+_CLEARLY_BETTER = {"network": 0.03, "preview": 0.1}  # the network is not yet done when it is measured
+
+Region = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A completed volume.
+
+    Attributes
+    ----------
+    channels
+        ``(Z, Y, X)`` class channel per voxel, 0 = background; user labels are kept as they are.
+    uncertainty
+        ``(Z, Y, X)`` entropy of the class probabilities, 0 sure to 1 undecided; 0 at user labels and
+        outside the region of interest.
+    shown
+        Whose answer it is: "network", "preview", or "both" (their mean probability): the best of
+        the three on held-out labels, "both" where they are close.
+    held_out_dice
+        Their mean Dice on labels held out of training; empty where nothing could be held out.
+    model
+        The trained network.
+    """
+
+    channels: NDArray[np.uint8]
+    uncertainty: NDArray[np.float16]
+    shown: str
+    held_out_dice: dict[str, float]
+    model: Model
+
+
+def segment_volume(
+    image: NDArray[np.float32],
+    spacing: tuple[float, float, float],
+    annotation: NDArray[np.integer[Any]],
+    table: ClassTable,
+    config: TrainingConfig,
+    network_config: NetworkConfig | None = None,
+    inference_config: InferenceConfig | None = None,
+    weights: NDArray[np.float32] | None = None,
+) -> Generator[Event, None, Segmentation]:
+    """Train on the labelled voxels of a volume and segment the rest of it.
+
+    Training and prediction are restricted to the labelled foreground and a margin; where the
+    prediction runs out of that region it is enlarged.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` intensities as read, finite.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    annotation
+        ``(Z, Y, X)``: 0 unlabelled, 1 background, 2… classes.
+    table
+        The classes.
+    config, network_config, inference_config
+        Settings.
+    weights
+        ``(Z, Y, X)`` weight ≥ 0 of each label by its source; None for 1 everywhere.
+
+    Returns
+    -------
+    The `Segmentation`; events on the way.
+
+    Raises
+    ------
+    InputError
+        If the labels cannot be trained on.
+    """
+    inference_config = inference_config or InferenceConfig(device=config.device)
+    check_cases([Case(image, spacing, annotation)], table)
+    region = find_region(annotation)
+    case = Case(
+        image[(slice(None), *region)],
+        spacing,
+        annotation[region],
+        None if weights is None else weights[region],
+    )
+    result = yield from train_network([case], table, config, network_config)
+    placed = place_model(result.model, config.device, config.precision)
+    preview = result.previews[0]
+    shown = choose_shown(result.held_out_dice, preview=preview is not None)
+    channels = np.zeros(annotation.shape, np.uint8)
+    uncertainty = np.zeros(annotation.shape, np.float16)
+    plain = InferenceConfig(overlap=inference_config.overlap, device=inference_config.device)
+    current = region
+    for attempt in range(_ROUNDS):
+        part = image[(slice(None), *current)]
+        prediction = yield from predict_volume(
+            result.model, part, spacing, plain, probabilities=True, placed=placed
+        )
+        if shown != "network" and preview is not None:
+            prediction = _combine(prediction, preview.probabilities, _inside(region, current), shown)
+        channels[current] = prediction.channels
+        uncertainty[current] = prediction.uncertainty
+        larger = _grow(channels, annotation, current)
+        if larger == current or attempt == _ROUNDS - 1:
+            break
+        yield Noted("The segmentation reached the border of the region looked at; looking further.")
+        current = larger
+    clean_channels(channels, inference_config)
+    labelled = annotation > 0
+    channels[labelled] = annotation[labelled] - 1
+    uncertainty[labelled] = 0
+    return Segmentation(channels, uncertainty, shown, result.held_out_dice, result.model)
+
+
+def choose_shown(held_out_dice: dict[str, float], *, preview: bool) -> str:
+    """Return whose answer to show: the best on held-out labels, "both" unless another is clearly better."""
+    if not preview:
+        return "network"
+    best = max(held_out_dice, key=lambda name: held_out_dice[name], default="both")
+    if best == "both" or held_out_dice[best] <= held_out_dice["both"] + _CLEARLY_BETTER[best]:
+        return "both"
+    return best
+
+
+def find_region(annotation: NDArray[np.integer[Any]]) -> Region:
+    """Return the box of the labelled foreground of ``(Z, Y, X)`` with a margin, cut at the border."""
+    boxes = ndimage.find_objects((annotation > 1).astype(np.uint8))
+    z, y, x = (
+        slice(max(0, edge.start - _MARGIN_VOXELS), min(length, edge.stop + _MARGIN_VOXELS))
+        for edge, length in zip(boxes[0], annotation.shape, strict=True)
+    )
+    return z, y, x
+
+
+def _grow(channels: NDArray[np.uint8], annotation: NDArray[np.integer[Any]], region: Region) -> Region:
+    """Enlarge `region` where an object that the user labelled touches its side inside the volume."""
+    parts, _ = ndimage.label(channels[region] > 0)
+    own = np.unique(parts[annotation[region] > 1])
+    touching = np.isin(parts, own[own > 0])
+    grown = []
+    for axis, (edge, length) in enumerate(zip(region, annotation.shape, strict=True)):
+        step = round((edge.stop - edge.start) * (_GROWTH - 1) / 2)
+        low = edge.start - step if edge.start > 0 and touching.take(0, axis).any() else edge.start
+        high = edge.stop + step if edge.stop < length and touching.take(-1, axis).any() else edge.stop
+        grown.append(slice(max(0, low), min(length, high)))
+    return grown[0], grown[1], grown[2]
+
+
+def _inside(inner: Region, outer: Region) -> Region:
+    """Return `inner` in the coordinates of `outer`."""
+    z, y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
+    return z, y, x
+
+
+def _combine(prediction: Prediction, preview: NDArray[np.float16], where: Region, shown: str) -> Prediction:
+    """Put the preview's answer, or its mean with the network's, where there is one."""
+    channels, uncertainty = prediction.channels.copy(), prediction.uncertainty.copy()
+    for z in range(where[0].start, where[0].stop):  # slice by slice: memory
+        mixed = torch.from_numpy(preview[:, z - where[0].start].astype(np.float32))
+        if shown == "both" and prediction.probabilities is not None:
+            mixed = (mixed + torch.from_numpy(prediction.probabilities[:, z, where[1], where[2]])) / 2
+        channels[z, where[1], where[2]] = mixed.argmax(0).numpy()
+        uncertainty[z, where[1], where[2]] = entropy(mixed).numpy()
+    return Prediction(channels, uncertainty, None)

@@ -1,0 +1,148 @@
+"""Every setting, declared once: its default, label, help and range.
+
+The command line's flags, the panels' forms, a checkpoint's JSON and the documentation are all read
+from these dataclasses.  Nothing here imports torch, so that both front ends start at once.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from napari_sparseseg.errors import InputError
+
+
+def _setting(
+    default: Any,
+    label: str,
+    explanation: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    metadata = {
+        "label": label,
+        "help": explanation,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Checks ranges on construction and converts to and from JSON."""
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            _check_range(entry.metadata, getattr(self, entry.name))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """Read what `to_json` wrote; unknown or wrong entries raise `InputError`."""
+        known = {entry.name for entry in fields(cls)}
+        if not isinstance(values, dict) or not set(values) <= known:
+            raise InputError(f"{cls.__name__} has settings that this version does not know: {values!r:.200}.")
+        types = {entry.name: type(entry.default) for entry in fields(cls)}
+        for name, value in values.items():
+            if not isinstance(value, (int, float) if types[name] is float else types[name]):
+                raise InputError(
+                    f"the setting {name} must be of type {types[name].__name__}, not {value!r:.80}."
+                )
+        return cls(**values)
+
+
+def _check_range(metadata: Any, value: Any) -> None:
+    choices, minimum, maximum = metadata["choices"], metadata["minimum"], metadata["maximum"]
+    if choices is not None and value not in choices:
+        raise InputError(f"{metadata['label']} must be one of {', '.join(choices)}, not {value!r}.")
+    too_small = minimum is not None and not value >= minimum
+    too_large = maximum is not None and not value <= maximum
+    if too_small or too_large:
+        bounds = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+        raise InputError(f"{metadata['label']} must be {bounds}, not {value!r}.")
+
+
+@dataclass(frozen=True)
+class NetworkConfig(_Settings):
+    """Which network, and how large."""
+
+    architecture: str = _setting(
+        "unet", "Network", "Architecture of the network (MONAI).", choices=("unet", "dynunet", "segresnet")
+    )
+    size: str = _setting(
+        "small",
+        "Size",
+        "Width of the network; medium and large suit a GPU.",
+        choices=("small", "medium", "large"),
+    )
+
+
+@dataclass(frozen=True)
+class TrainingConfig(_Settings):
+    """How the network learns from the labelled voxels."""
+
+    seconds: float = _setting(
+        0.0, "Seconds", "Train for this long by the clock, the preview included (0: use steps).", minimum=0
+    )
+    steps: int = _setting(0, "Steps", "Train for this many steps (0: use seconds).", minimum=0)
+    seed: int = _setting(0, "Seed", "Start of all random numbers.", minimum=0)
+    learning_rate: float = _setting(
+        5e-3, "Learning rate", "Peak of the one-cycle learning rate.", minimum=1e-6, maximum=1.0
+    )
+    batch_size: int = _setting(1, "Batch size", "Patches per training step.", minimum=1, maximum=64)
+    patch_voxels: int = _setting(
+        0, "Patch voxels", "Voxels in a training patch (0: by device).", minimum=0, maximum=256**3
+    )
+    dice_weight: float = _setting(
+        1.0,
+        "Dice weight",
+        "Weight of the soft Dice term on labelled voxels (0: cross-entropy alone).",
+        minimum=0,
+    )
+    preview_weight: float = _setting(
+        0.5,
+        "Preview weight",
+        "Weight of the instant classifier's confident voxels (0: do not use them).",
+        minimum=0,
+    )
+    held_out_share: float = _setting(
+        0.1, "Held-out share", "Share of labelled slices or strokes kept out of training to measure it.",
+        minimum=0, maximum=0.5,
+    )  # fmt: skip
+    final_share: float = _setting(
+        0.65, "Final share", "Last part of training in which few held-out labels are learnt too.",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    allow_flips: bool = _setting(
+        False, "Allow flips", "Mirror patches left to right; only where no class has a side."
+    )
+    device: str = _setting(
+        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
+        choices=("auto", "cuda", "mps", "cpu"),
+    )  # fmt: skip
+    precision: str = _setting(
+        "auto", "Precision", "Number format of the network; auto measures which is faster here.",
+        choices=("auto", "float32", "bfloat16"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InferenceConfig(_Settings):
+    """How a trained network is applied to a volume."""
+
+    overlap: float = _setting(
+        0.5, "Overlap", "Overlap of neighbouring windows, as a share of their size.", minimum=0, maximum=0.9
+    )
+    largest_component: bool = _setting(
+        False, "Largest component", "Keep only the largest connected part of each class."
+    )
+    fill_holes: bool = _setting(False, "Fill holes", "Fill holes inside each class.")
+    device: str = _setting(
+        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
+        choices=("auto", "cuda", "mps", "cpu"),
+    )  # fmt: skip

@@ -1,0 +1,423 @@
+"""Training a network on the labelled voxels of one or several volumes.
+
+`train_network` is a generator of events that returns a `TrainingResult`.  It can be stopped at any
+event and resumed; on the CPU a stopped and resumed training equals an uninterrupted one bit for bit.
+"""
+
+import hashlib
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_sparseseg.annotation import ClassTable, OverlapCounter, choose_held_out
+from napari_sparseseg.cases import Case, balance_classes, check_cases
+from napari_sparseseg.checkpoint import Model, delete_tensors, read_tensors, write_tensors
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone
+from napari_sparseseg.inference import PlacedNetwork, predict_voxels
+from napari_sparseseg.learner import Learner
+from napari_sparseseg.networks import (
+    Precision,
+    build_network,
+    choose_device,
+    choose_precision,
+    default_patch_voxels,
+    plan_network,
+    to_triple,
+    with_smaller_patch,
+)
+from napari_sparseseg.normalisation import fit_normalisation
+from napari_sparseseg.preview import Preview, PreviewTeacher, confident_labels
+from napari_sparseseg.resampling import resample_image, resample_labels, shape_at
+from napari_sparseseg.sampling import PatchSampler, TrainingArrays, extract_patch
+from napari_sparseseg.settings import NetworkConfig, TrainingConfig
+
+_CHECKS = 10
+_SAVE_SECONDS = 30.0
+_PREVIEW_SHARE = 0.2
+_LASTING_SHARE = 0.15
+_THICK_SLICES = 3.0
+_STATE_FORMAT = "napari-sparseseg training state"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What training produced.
+
+    Attributes
+    ----------
+    model
+        The trained network.
+    previews
+        Per case the instant classifier's picture, from all labels, on the training grid; None where
+        none was made.
+    held_out_dice
+        Mean Dice on labels that were out of training when it was measured, of the "network", the
+        "preview" and "both" (their mean probability); empty where nothing could be held out.
+    """
+
+    model: Model
+    previews: tuple[Preview | None, ...]
+    held_out_dice: dict[str, float]
+
+
+def train_network(
+    cases: Sequence[Case],
+    table: ClassTable,
+    config: TrainingConfig,
+    network_config: NetworkConfig | None = None,
+    *,
+    initial: Model | None = None,
+    state_folder: Path | None = None,
+    resume: bool = False,
+) -> Generator[Event, None, TrainingResult]:
+    """Train a network on the labelled voxels of `cases`.
+
+    The loss is the sparse cross-entropy of Çiçek et al. (2016) with a soft Dice term; voxels of which
+    the instant classifier is confident are labels of lower weight.  Some labelled slices or strokes
+    are held out to measure the network honestly.  Where they are a large part of all labels they are
+    learnt too in the last part of the training; where they are few they stay out, and the weights
+    with the best held-out Dice are returned.
+
+    Parameters
+    ----------
+    cases
+        Volumes with at least background and one class labelled among them.
+    table
+        The classes.
+    config
+        Length, seed, learning rate and the like.
+    network_config
+        Architecture and size; ignored with `initial`.
+    initial
+        Start from this model's weights instead of random ones.
+    state_folder
+        Where to keep what resuming needs: written every half minute, and on stopping.
+    resume
+        Go on from `state_folder`.
+
+    Returns
+    -------
+    The `TrainingResult`; events on the way.
+
+    Raises
+    ------
+    InputError
+        If the labels or channels cannot be trained on, or the state belongs to other data.
+    """
+    training = _Training(cases, table, config, network_config or NetworkConfig(), initial)
+    yield from training.make_previews()
+    training.start_phase()
+    if resume and state_folder is not None:
+        training.load_state(state_folder)
+    saved = time.monotonic()
+    try:
+        while training.progress < 1:
+            yield from training.check_held_out()
+            yield from training.step()
+            if state_folder is not None and time.monotonic() - saved > _SAVE_SECONDS:
+                training.save_state(state_folder)
+                saved = time.monotonic()
+        yield from training.check_held_out()
+    except (GeneratorExit, KeyboardInterrupt):
+        if state_folder is not None:
+            training.save_state(state_folder)
+        raise
+    if state_folder is not None:
+        delete_tensors(state_folder / "state")
+    return training.result()
+
+
+class _Training:
+    """The prepared data, the learner, and how far it has come."""
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        table: ClassTable,
+        config: TrainingConfig,
+        network_config: NetworkConfig,
+        initial: Model | None,
+    ) -> None:
+        if (config.seconds > 0) == (config.steps > 0):
+            raise InputError("training needs a number of seconds or a number of steps; give one of the two.")
+        check_cases(cases, table, initial)
+        self._start = time.monotonic()
+        self._config = config
+        self._table = table
+        self._random = np.random.default_rng(config.seed)
+        torch.manual_seed(config.seed)
+        self._network_config = initial.config if initial else network_config
+        self._normalisation = (
+            initial.normalisation
+            if initial
+            else fit_normalisation([c.image for c in cases], [c.annotation for c in cases])
+        )
+        z, y, x = np.median([case.spacing for case in cases], axis=0).tolist()
+        self._spacing = initial.spacing if initial else (z, y, x)
+        self._cases = [self._prepare(case) for case in cases]
+        self._build_learner(initial)
+        self._previews: list[Preview | None] = [None] * len(cases)
+        self._held_out = choose_held_out(
+            [c.annotation for c in self._cases], config.held_out_share, self._random
+        )
+        self._partial_previews = self._previews
+        labelled = sum(int((case.annotation > 0).sum()) for case in self._cases)
+        held = sum(len(voxels) for voxels in self._held_out)
+        self._returns = held > _LASTING_SHARE * labelled
+        self._final = held == 0
+        self._class_weights = balance_classes(self._cases, len(table)).to(self._device)
+        self._steps = 0
+        self._next_check = 1 / _CHECKS
+        self._scores: dict[str, float] = {}
+        self._best: dict[str, Tensor] = {}
+
+    def _prepare(self, case: Case) -> Case:
+        """Normalise a case and bring it to the training spacing."""
+        image = self._normalisation.apply(case.image)
+        annotation, weights = case.annotation, case.weights
+        shape = shape_at(to_triple(annotation.shape), case.spacing, self._spacing)
+        if shape != annotation.shape:
+            image = resample_image(image, shape)
+            annotation = resample_labels(annotation, shape)
+            weights = None if weights is None else resample_labels(weights, shape)
+        return replace(case, image=image, annotation=annotation, weights=weights, spacing=self._spacing)
+
+    def _build_learner(self, initial: Model | None) -> None:
+        config = self._config
+        self._device = choose_device(config.device)
+        self._channels = self._cases[0].image.shape[0]
+        if initial:
+            self._plan, self._position = initial.plan, initial.position
+            network = initial.build()
+        else:
+            # One volume of thick slices: where a voxel lies says much that its surroundings do not.
+            self._position = len(self._cases) == 1 and max(self._spacing) > _THICK_SLICES * min(self._spacing)
+            shape = to_triple(np.median([c.annotation.shape for c in self._cases], axis=0).round())
+            voxels = config.patch_voxels or default_patch_voxels(self._device)
+            self._plan = plan_network(shape, self._spacing, self._network_config, voxels)
+            network = self._new_network()
+        channels = self._channels + 3 * self._position
+        self._precision = choose_precision(config.precision, network, self._plan, channels, self._device)
+        self._learner = Learner(network, self._device, self._precision, config.learning_rate)
+
+    def _new_network(self) -> torch.nn.Module:
+        channels = self._channels + 3 * self._position
+        return build_network(self._network_config, self._plan, channels, len(self._table))
+
+    @property
+    def progress(self) -> float:
+        """Share of the training done, by steps or by the clock."""
+        if self._config.steps:
+            return min(self._steps / self._config.steps, 1.0)
+        return min((time.monotonic() - self._start) / self._config.seconds, 1.0)
+
+    def make_previews(self) -> Generator[Event, None, None]:
+        """Fit the instant classifiers: to all labels, and to those not held out."""
+        if self._config.preview_weight == 0:
+            return
+        self._partial_previews = list(self._previews)
+        choice = None
+        for case, (data, held_out) in enumerate(zip(self._cases, self._held_out, strict=True)):
+            if not self._config.steps and self.progress > _PREVIEW_SHARE:
+                yield Noted(f"There was time for the previews of {case} of {len(self._cases)} volumes.")
+                return
+            teacher = PreviewTeacher(data.image, data.spacing, len(self._table), self._config.seed)
+            choice = choice or teacher.choose(data.annotation)
+            if len(held_out):
+                truth = data.annotation.reshape(-1)[held_out].astype(np.int64) - 1
+                partial = teacher.picture(_without(data.annotation, held_out), choice, (held_out, truth))
+                choice = partial.choice if partial else choice
+                self._partial_previews[case] = partial
+            preview = teacher.picture(data.annotation, choice)
+            self._previews[case] = preview
+            if len(held_out) == 0:
+                self._partial_previews[case] = preview
+            if preview is not None:
+                channels = preview.probabilities.argmax(0).astype(np.uint8)
+                yield PreviewReady(case, channels, choice.name, choice.held_out_dice)
+
+    def start_phase(self) -> None:
+        """Lay out the labels to learn from: all of them in the final phase, else without those held out."""
+        previews = self._previews if self._final else self._partial_previews
+        arrays = []
+        for case, preview, held_out in zip(self._cases, previews, self._held_out, strict=True):
+            annotation = case.annotation if self._final else _without(case.annotation, held_out)
+            labels = torch.from_numpy(annotation.astype(np.uint8))
+            weights = self._class_weights.cpu()[labels.long()]
+            if case.weights is not None:
+                weights = weights * torch.from_numpy(case.weights)
+            taught = torch.from_numpy(confident_labels(preview, annotation))
+            image = torch.from_numpy(case.image)
+            image, labels, weights, taught = (
+                tensor.to(self._device) for tensor in (image, labels, weights.half(), taught)
+            )
+            arrays.append(TrainingArrays(image, labels, weights, taught, case.spacing))
+        self._arrays = arrays
+        self._make_sampler()
+
+    def _make_sampler(self) -> None:
+        flips = self._config.allow_flips
+        self._sampler = PatchSampler(self._arrays, self._plan.patch, self._random, flips=flips)
+
+    def step(self) -> Generator[Event, None, None]:
+        """Take one training step; when the GPU's memory is too small, with less, and say so."""
+        while True:
+            try:
+                loss = self._train_on_batch()
+                break
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+            yield Noted(self._shrink())
+        self._steps += 1
+        yield StepDone(self._steps, loss, self.progress)
+
+    def _train_on_batch(self) -> float:
+        draws = [self._sampler.draw() for _ in range(self._config.batch_size)]
+        patches = [
+            extract_patch(self._arrays[d.case], d, self._plan.patch, position=self._position) for d in draws
+        ]
+        image = torch.stack([patch.image for patch in patches])
+        labels = torch.stack([patch.labels for patch in patches])
+        weights = torch.stack([patch.weights for patch in patches])
+        taught = torch.stack([patch.preview for patch in patches])
+        label_sets = [(labels, weights, 1.0)]
+        if self._config.preview_weight > 0:
+            label_sets.append((taught, self._class_weights[taught.long()], self._config.preview_weight))
+        return self._learner.step(image, label_sets, self._config.dice_weight, self.progress)
+
+    def _shrink(self) -> str:
+        """Make the next step need less memory; return what was done in a sentence."""
+        smaller = with_smaller_patch(self._plan)
+        if smaller is not None:
+            self._plan = smaller
+            self._make_sampler()
+            return f"The GPU's memory is too small; going on with patches of {smaller.patch} voxels."
+        self._device = torch.device("cpu")
+        self._class_weights = self._class_weights.cpu()
+        self._learner = self._learner.on_cpu()
+        self._precision = self._learner.precision
+        self.start_phase()
+        return "The GPU's memory is too small for any patch; going on with the CPU."
+
+    def check_held_out(self) -> Generator[Event, None, None]:
+        """Measure on the held-out labels when it is time, and let them return when theirs has come."""
+        ends = self._returns and self.progress >= 1 - self._config.final_share
+        if self._final or not (ends or self.progress >= self._next_check):
+            return
+        self._next_check += 1 / _CHECKS
+        counters = self._score()
+        scores = {name: counter.mean_dice() for name, counter in counters.items()}
+        if self._returns:
+            self._scores = scores
+        elif scores["network"] >= self._scores.get("network", 0.0):
+            self._scores, self._best = scores, self._learner.average_weights()
+        per_class = zip(self._table.names[1:], counters["network"].dice().tolist(), strict=True)
+        yield HeldOutScored(self._steps, scores["network"], {n: d for n, d in per_class if d == d})
+        if ends:
+            self._final = True
+            self.start_phase()
+
+    def _score(self) -> dict[str, OverlapCounter]:
+        network = self._new_network()
+        network.load_state_dict(self._learner.average_weights())
+        placed = PlacedNetwork(
+            self._precision.place(network, self._device).eval(),
+            self._plan, self._device, self._precision, self._position, len(self._table),
+        )  # fmt: skip
+        counters = {name: OverlapCounter(len(self._table)) for name in ("network", "preview", "both")}
+        for case, preview, voxels in zip(self._cases, self._partial_previews, self._held_out, strict=True):
+            if len(voxels) == 0:
+                continue
+            truth = case.annotation.reshape(-1)[voxels].astype(np.int64) - 1
+            by_network = predict_voxels(placed, torch.from_numpy(case.image), voxels)
+            counters["network"].add(truth, by_network.argmax(0))
+            if preview is not None:
+                by_preview = preview.probabilities.reshape(len(self._table), -1)[:, voxels].astype(np.float32)
+                counters["preview"].add(truth, by_preview.argmax(0))
+                counters["both"].add(truth, (by_network + by_preview).argmax(0))
+        return counters
+
+    def result(self) -> TrainingResult:
+        """Return the trained model: the best weights where that was measured to the end, else the last."""
+        weights = self._best or self._learner.average_weights()
+        summary = {
+            "steps": self._steps,
+            "seconds": round(time.monotonic() - self._start, 1),
+            "cases": [case.name for case in self._cases],
+            "labelled_voxels": sum(int((case.annotation > 0).sum()) for case in self._cases),
+            "held_out_dice": self._scores,
+            "settings": self._config.to_json(),
+            "device": str(self._device),
+            "precision": self._precision.dtype,
+        }
+        model = Model(
+            self._network_config, self._plan, self._channels, self._position, self._table,
+            self._spacing, self._normalisation, weights, summary,
+        )  # fmt: skip
+        return TrainingResult(model, tuple(self._previews), self._scores)
+
+    def save_state(self, folder: Path) -> None:
+        """Write all that `load_state` needs to go on exactly here."""
+        tensors = {f"learner.{name}": tensor for name, tensor in self._learner.state().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        description = {
+            "format": _STATE_FORMAT,
+            "data": self._fingerprint(),
+            "steps": self._steps,
+            "elapsed": time.monotonic() - self._start,
+            "final": self._final,
+            "next_check": self._next_check,
+            "scores": self._scores,
+            "random": self._random.bit_generator.state,
+            "precision": [self._precision.dtype, self._precision.channels_last],
+        }
+        write_tensors(folder / "state", tensors, description)
+
+    def load_state(self, folder: Path) -> None:
+        """Go on where `save_state` was called."""
+        tensors, description = read_tensors(folder / "state")
+        if description.get("format") != _STATE_FORMAT or description.get("data") != self._fingerprint():
+            raise InputError(
+                f"{folder} holds a training of other volumes, labels or settings; train anew, or start from "
+                "its model with --init."
+            )
+        self._final = description["final"]
+        self.start_phase()
+        dtype, channels_last = description["precision"]
+        self._precision = Precision(dtype, channels_last)
+        self._learner = Learner(
+            self._new_network(), self._device, self._precision, self._config.learning_rate
+        )
+        self._learner.load_state(_with_prefix(tensors, "learner."))
+        self._best = _with_prefix(tensors, "best.")
+        self._steps = description["steps"]
+        self._start = time.monotonic() - description["elapsed"]
+        self._next_check = description["next_check"]
+        self._scores = description["scores"]
+        self._random.bit_generator.state = description["random"]
+
+    def _fingerprint(self) -> str:
+        """Return a hash of the data and settings that a resumed training must share."""
+        digest = hashlib.sha256(repr((self._config, self._network_config, self._table, self._plan)).encode())
+        for case in self._cases:
+            digest.update(case.annotation.tobytes())
+            digest.update(np.ascontiguousarray(case.image[:, ::4, ::4, ::4]).tobytes())
+        return digest.hexdigest()
+
+
+def _without(annotation: NDArray[np.integer[Any]], voxels: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
+    kept = annotation.copy()
+    kept.reshape(-1)[voxels] = 0
+    return kept
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
