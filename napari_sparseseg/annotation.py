@@ -95,7 +95,7 @@ class ClassTable:
         """Read what `to_json` wrote; raise `InputError` for anything else."""
         try:
             entries = tuple(LabelClass(int(r["value"]), str(r["name"]), str(r["color"])) for r in rows)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"the class table is not a list of value, name and color ({error}).") from error
         return cls(entries)
 

@@ -1,5 +1,6 @@
 """Sparsely labelled volumes as training takes them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,11 @@ def check_cases(cases: Sequence[Case], table: ClassTable, initial: Model | None 
                 f"the labels of {case.name} have shape {case.annotation.shape} and the image has "
                 f"{case.image.shape[1:]}; give labels on the image's grid."
             )
+        if case.weights is not None and case.weights.shape != case.annotation.shape:
+            raise InputError(
+                f"the weights of {case.name} have shape {case.weights.shape} and its labels have "
+                f"{case.annotation.shape}; give one weight for each voxel."
+            )
         if case.image.shape[0] != cases[0].image.shape[0]:
             raise InputError(
                 f"{case.name} has {case.image.shape[0]} channels and {cases[0].name} has "
@@ -81,3 +87,12 @@ def balance_classes(cases: Sequence[Case], classes: int) -> Tensor:
     weights = np.sqrt(np.sum(counts) / np.maximum(counts, 1))
     weights *= np.sum(counts) / np.sum(weights * counts)
     return torch.tensor([0.0, *weights], dtype=torch.float32)
+
+
+def fingerprint_cases(cases: Sequence[Case], *settings: object) -> str:
+    """Return a hash of the data and settings that a resumed training must share."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for case in cases:
+        digest.update(case.annotation.tobytes())
+        digest.update(np.ascontiguousarray(case.image[:, ::4, ::4, ::4]).tobytes())
+    return digest.hexdigest()

@@ -156,15 +156,16 @@ def read_tensors(stem: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_tensors` wrote; raise `InputError` where a file is missing or damaged."""
     tensor_file, json_file = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     try:
-        if json_file.stat().st_size > _MAXIMUM_JSON_BYTES:
-            raise InputError(f"{json_file} is far too large for a model's description; the file is damaged.")
+        size = json_file.stat().st_size
+        if size > _MAXIMUM_JSON_BYTES:
+            raise ValueError(f"{size} bytes are far too many for a description")
         description = json.loads(json_file.read_text(encoding="utf-8"))
         contents = tensor_file.read_bytes()
     except OSError as error:
         raise InputError(
             f"{stem.parent} holds no readable {Path(error.filename).name}; give a folder that training wrote."
         ) from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{json_file} is not valid JSON ({error}); the file is damaged.") from error
     if not isinstance(description, dict) or description.get("sha256") != _checksum(contents):
         raise InputError(

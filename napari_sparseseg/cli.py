@@ -74,9 +74,9 @@ def segment(
     from napari_sparseseg.volume import check_writable, save_labels, save_map
 
     display = ProgressDisplay()
-    volume = _read_volume(image, frame, spacing, display)
     for target in filter(None, (out, uncertainty)):
-        check_writable(target, volume)
+        check_writable(target)
+    volume = _read_volume(image, frame, spacing, display)
     [annotation], table = _read_annotations([labels], [volume], unlabelled, names)
     result = display.run(
         segment_volume(
@@ -190,7 +190,7 @@ def predict(
     from napari_sparseseg.checkpoint import load_model
     from napari_sparseseg.cli_progress import ProgressDisplay
     from napari_sparseseg.inference import place_model, predict_volume
-    from napari_sparseseg.volume import save_labels, save_map
+    from napari_sparseseg.volume import save_labels, save_map, short_name
 
     display = ProgressDisplay()
     config = settings_from(InferenceConfig, settings)
@@ -200,8 +200,9 @@ def predict(
     for image in images:
         row: dict[str, Any] = {"image": image}
         rows.append(row)
+        stem = short_name(Path(image.split(",")[0]))
         try:
-            target = out / f"{_stem(image)}.nii.gz"
+            target = out / f"{stem}.nii.gz"
             if any(other.get("mask") == str(target) for other in rows):
                 raise InputError(
                     f"{image} would overwrite the mask of another volume of the same name; rename one."
@@ -219,9 +220,9 @@ def predict(
                 "volumes_ml": _volumes_ml(prediction.channels, volume.spacing, network.table),
             }
             if uncertainty:
-                save_map(out / f"{_stem(image)}_uncertainty.nii.gz", prediction.uncertainty, volume)
+                save_map(out / f"{stem}_uncertainty.nii.gz", prediction.uncertainty, volume)
             if prediction.probabilities is not None:
-                save_map(out / f"{_stem(image)}_probabilities.nii.gz", prediction.probabilities, volume)
+                save_map(out / f"{stem}_probabilities.nii.gz", prediction.probabilities, volume)
         except InputError as error:
             row["error"] = str(error)
             display.say(str(error))
@@ -321,8 +322,9 @@ def demo(
     display = ProgressDisplay()
     display.say("The sample: an MR brain template, of which 3 slices are labelled.")
     result = display.run(run_demo(out, seconds, seed))
-    _print_evaluation(result, as_json)
+    _print_evaluation(result.evaluation, as_json)
     if not as_json:
+        typer.echo(f"Mean Dice on the voxels that were not labelled: {result.evaluation.mean_dice:.3f}")
         typer.echo(f"Mask, uncertainty, picture and report are in {out}.")
 
 
@@ -393,27 +395,6 @@ def _with_length(config: TrainingConfig, seconds: float) -> TrainingConfig:
     from dataclasses import replace
 
     return config if config.seconds or config.steps else replace(config, seconds=seconds)
-
-
-def _stem(image: str) -> str:
-    name = Path(image.split(",")[0]).name
-    for suffix in (
-        ".gz",
-        ".nii",
-        ".nrrd",
-        ".nhdr",
-        ".mha",
-        ".mhd",
-        ".gipl",
-        ".mgz",
-        ".tif",
-        ".tiff",
-        ".h5",
-        ".npz",
-        ".dcm",
-    ):
-        name = name.removesuffix(suffix)
-    return name
 
 
 def _volumes_ml(

@@ -8,6 +8,8 @@ weights, so that its scale does not depend on how little is labelled.
 import torch
 from torch import Tensor
 
+_SMALLEST_SUM = 1e-12
+
 
 def sparse_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Weighted cross-entropy over the labelled voxels.
@@ -57,20 +59,19 @@ def combined_loss(
     dice_weight
         Factor of the soft Dice term on the first set; 0 leaves it out.
     """
-    flat_logits = _flat(logits)
-    loss = flat_logits[:0].float().sum()  # zero, and differentiable, also when nothing is labelled
-    for position, (labels, weights, factor) in enumerate(label_sets):
+    log_probabilities = _flat(logits).float().log_softmax(1)
+    targets = torch.zeros(len(log_probabilities), dtype=torch.int64, device=logits.device)
+    factors = torch.zeros(len(log_probabilities), device=logits.device)
+    for labels, weights, factor in label_sets:
         flat_labels = labels.reshape(-1)
-        voxels = ((flat_labels > 0) & (weights.reshape(-1) > 0)).nonzero().squeeze(1)
-        if len(voxels) == 0:
-            continue
-        targets = flat_labels[voxels].long() - 1
-        log_probabilities = flat_logits[voxels].float().log_softmax(1)
-        voxel_weights = weights.reshape(-1)[voxels].float()
-        negative_log = -log_probabilities.gather(1, targets[:, None]).squeeze(1)
-        loss = loss + factor * (voxel_weights * negative_log).sum() / voxel_weights.sum()
-        if position == 0 and dice_weight > 0:
-            loss = loss + dice_weight * _soft_dice_loss(log_probabilities, targets)
+        flat_weights = weights.reshape(-1).float() * (flat_labels > 0)
+        targets += flat_labels.clamp_min(1) - 1
+        factors += flat_weights * (factor / flat_weights.sum().clamp_min(_SMALLEST_SUM))
+    loss = torch.nn.functional.nll_loss(log_probabilities, targets, reduction="none") @ factors
+    if dice_weight > 0:
+        labels, weights, _ = label_sets[0]
+        voxels = ((labels > 0) & (weights > 0)).reshape(-1).nonzero().squeeze(1)
+        loss = loss + dice_weight * _soft_dice_loss(log_probabilities[voxels], targets[voxels])
     return loss
 
 

@@ -23,6 +23,7 @@ Triple = tuple[int, int, int]
 
 _WIDTHS = {"small": 16, "medium": 32, "large": 48}
 _LEVELS = {"small": 4, "medium": 5, "large": 5}
+_LEAST_LEVELS = {"unet": 2, "dynunet": 3, "segresnet": 2}
 _DEFAULT_PATCH_VOXELS = {"cpu": 64**3, "mps": 64**3, "cuda": 96**3}
 
 
@@ -48,12 +49,14 @@ class NetworkPlan:
             patch = to_triple(values["patch"])
             strides = tuple(to_triple(level) for level in values["strides"])
             kernels = tuple(to_triple(level) for level in values["kernels"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"the network's plan cannot be read ({error}).") from error
         sizes_fit = all(1 <= size <= 1024 for size in patch) and 1 < len(strides) == len(kernels) <= 8
         strides_fit = all(step in (1, 2) for level in strides for step in level)
         kernels_fit = all(size in (1, 3) for level in kernels for size in level)
-        if not (sizes_fit and strides_fit and kernels_fit):
+        divisors = [math.prod(level[axis] for level in strides) for axis in range(3)]
+        divisible = strides_fit and not any(size % d for size, d in zip(patch, divisors, strict=True))
+        if not (sizes_fit and kernels_fit and divisible):
             raise InputError("the network's plan has sizes that no plan of this program has.")
         return cls(patch, strides, kernels)
 
@@ -96,6 +99,8 @@ def plan_network(
             2 if left[axis] >= 4 and lengths[axis] <= 2 * min(lengths) * 0.999 else 1 for axis in range(3)
         )
         if config.architecture == "segresnet":
+            stride = (2, 2, 2)
+        if len(strides) < _LEAST_LEVELS[config.architecture] and max(stride) == 1:  # a tiny volume
             stride = (2, 2, 2)
         if len(strides) == levels or max(stride) == 1:
             break

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from napari_sparseseg.annotation import OverlapCounter, find_labelled_slices
 from napari_sparseseg.networks import to_triple
-from napari_sparseseg.random_walker import PRIOR_WEIGHT, walk_from_labels
+from napari_sparseseg.random_walker import walk_from_labels
 from napari_sparseseg.resampling import resample_image, resample_labels, resample_slabs
 
 Floats = NDArray[np.float32]
@@ -31,9 +31,6 @@ CONFIDENT = 0.6
 
 _SCALES = (0.7, 1.6, 3.5)  # in units of the finest voxel edge
 _CONTEXT_SCALE = 8.0
-PRIOR_WEIGHTS = (0.02, 0.1, 0.5)
-"""Weights of the classifier's answer in the random walker that are tried."""
-
 _FIT_VOXELS = 20_000
 _TRIAL_VOXELS = 6_000
 _MOST_FOLDS = 5
@@ -75,14 +72,11 @@ class PreviewChoice:
         Whether the voxel's position is a feature.
     held_out_dice
         The classifier's mean Dice on slices left out of its fit; None where that could not be tried.
-    prior_weight
-        Weight of the classifier's answer in the random walker (γ).
     """
 
     method: str
     position: bool
     held_out_dice: float | None = None
-    prior_weight: float = PRIOR_WEIGHT
 
     @property
     def name(self) -> str:
@@ -337,41 +331,17 @@ class PreviewTeacher:
         """Choose a classifier by leaving out the labelled slices of ``(Z, Y, X)`` `annotation` in turn."""
         return choose_classifier(self._on_grid(annotation), self._features, self._classes, self._seed)
 
-    def picture(
-        self,
-        annotation: NDArray[np.integer[Any]],
-        choice: PreviewChoice,
-        check: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-    ) -> Preview | None:
-        """Fit to `annotation` and classify the volume; the random walker then follows its edges.
+    def picture(self, annotation: NDArray[np.integer[Any]], choice: PreviewChoice) -> Preview | None:
+        """Fit to ``(Z, Y, X)`` `annotation` and classify the volume; None with fewer than two classes.
 
-        Parameters
-        ----------
-        annotation
-            ``(Z, Y, X)``; with fewer than two classes labelled the result is None.
-        choice
-            The classifier, and the weight of its answer in the random walker.
-        check
-            Flat indices and channels of labels that `annotation` lacks; with them that weight is
-            chosen anew, for the best Dice there.
+        The classifier's probabilities are the prior of a random walker from the labelled voxels.
         """
         if len(np.unique(annotation[annotation > 0])) < 2:
             return None
         annotation = self._on_grid(annotation)
         prior = classify_volume(annotation, self._features, self._classes, choice, self._seed)
-        best: Preview | None = None
-        best_dice = -1.0
-        for weight in (choice.prior_weight,) if check is None else PRIOR_WEIGHTS:
-            walked = walk_from_labels(self._features.image, annotation, prior, self._features.spacing, weight)
-            probabilities = self._off_grid(walked.astype(np.float16))
-            if check is None:
-                return Preview(probabilities, choice)
-            counter = OverlapCounter(self._classes)
-            counter.add(check[1], probabilities.reshape(self._classes, -1)[:, check[0]].argmax(0))
-            if counter.mean_dice() > best_dice:
-                best_dice = counter.mean_dice()
-                best = Preview(probabilities, replace(choice, prior_weight=weight))
-        return best
+        walked = walk_from_labels(self._features.image, annotation, prior, self._features.spacing)
+        return Preview(self._off_grid(walked.astype(np.float16)), choice)
 
     def _on_grid(self, annotation: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         return annotation if self._grid == self._shape else resample_labels(annotation, self._grid)

@@ -138,14 +138,19 @@ class PatchSampler:
         if random.random() < 0.25:
             angle = random.uniform(-0.26, 0.26)
             scale = random.uniform(0.85, 1.2)
-            # In the axial plane of thick slices, about any axis otherwise: never mixing unlike voxels.
-            pairs = [(1, 2)] if max(spacing) > 2 * min(spacing[1:]) else [(0, 1), (0, 2), (1, 2)]
-            first, second = pairs[random.integers(len(pairs))]
-            ratio = spacing[second] / spacing[first]
+            # In the plane of thick slices, about any axis otherwise: never mixing unlike voxels.
+            pairs = [
+                (a, b)
+                for a, b in ((0, 1), (0, 2), (1, 2))
+                if max(spacing[a], spacing[b]) <= 2 * min(spacing[a], spacing[b])
+            ]
             rotation = np.eye(3)
-            rotation[first, first] = rotation[second, second] = math.cos(angle)
-            rotation[first, second] = -math.sin(angle) * ratio
-            rotation[second, first] = math.sin(angle) / ratio
+            if pairs:
+                first, second = pairs[random.integers(len(pairs))]
+                ratio = spacing[second] / spacing[first]
+                rotation[first, first] = rotation[second, second] = math.cos(angle)
+                rotation[first, second] = -math.sin(angle) * ratio
+                rotation[second, first] = math.sin(angle) / ratio
             matrix = rotation * scale
             changed = True
         if self._flips and random.random() < 0.5:

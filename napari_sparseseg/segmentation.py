@@ -13,18 +13,22 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.annotation import BACKGROUND, ClassTable
 from napari_sparseseg.cases import Case, check_cases
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.events import Event, Noted
 from napari_sparseseg.inference import Prediction, entropy, place_model, predict_volume
 from napari_sparseseg.postprocessing import clean_channels
+from napari_sparseseg.preview import Preview
+from napari_sparseseg.random_walker import walk_from_labels
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
 from napari_sparseseg.training import train_network
 
 _MARGIN_VOXELS = 24
 _GROWTH = 1.5
 _ROUNDS = 3
+_PRIOR_WEIGHT = 0.1
+_WALKED_VOXELS = 8_000_000  # the random walker needs some hundred bytes for each
 _CLEARLY_BETTER = {"network": 0.03, "preview": 0.1}  # the network is not yet done when it is measured
 
 Region = tuple[slice, slice, slice]
@@ -70,7 +74,9 @@ def segment_volume(
     """Train on the labelled voxels of a volume and segment the rest of it.
 
     Training and prediction are restricted to the labelled foreground and a margin; where the
-    prediction runs out of that region it is enlarged.
+    prediction runs out of that region it is enlarged.  The class probabilities are the prior of a last
+    random walker from the labels (Grady 2005), which lets the mask follow the image's edges and the
+    user's strokes.
 
     Parameters
     ----------
@@ -97,7 +103,7 @@ def segment_volume(
         If the labels cannot be trained on.
     """
     inference_config = inference_config or InferenceConfig(device=config.device)
-    check_cases([Case(image, spacing, annotation)], table)
+    check_cases([Case(image, spacing, annotation, weights)], table)
     region = find_region(annotation)
     case = Case(
         image[(slice(None), *region)],
@@ -118,10 +124,14 @@ def segment_volume(
         prediction = yield from predict_volume(
             result.model, part, spacing, plain, probabilities=True, placed=placed
         )
-        if shown != "network" and preview is not None:
-            prediction = _combine(prediction, preview.probabilities, _inside(region, current), shown)
-        channels[current] = prediction.channels
-        uncertainty[current] = prediction.uncertainty
+        probabilities = _combine(prediction, preview, _inside(region, current), shown)
+        if annotation[current].size <= _WALKED_VOXELS:
+            walked_on = result.model.normalisation.apply(part)
+            probabilities = walk_from_labels(
+                walked_on, annotation[current], probabilities, spacing, _PRIOR_WEIGHT
+            )
+        channels[current] = probabilities.argmax(0)
+        uncertainty[current] = entropy(torch.from_numpy(probabilities)).numpy()
         larger = _grow(channels, annotation, current)
         if larger == current or attempt == _ROUNDS - 1:
             break
@@ -145,11 +155,21 @@ def choose_shown(held_out_dice: dict[str, float], *, preview: bool) -> str:
 
 
 def find_region(annotation: NDArray[np.integer[Any]]) -> Region:
-    """Return the box of the labelled foreground of ``(Z, Y, X)`` with a margin, cut at the border."""
-    boxes = ndimage.find_objects((annotation > 1).astype(np.uint8))
+    """Return the box of the labelled foreground of ``(Z, Y, X)`` with a margin, cut at the border.
+
+    Where no background is labelled in it, the box of all labels.
+    """
+    region = _box_with_margin(annotation > BACKGROUND)
+    if not (annotation[region] == BACKGROUND).any():
+        return _box_with_margin(annotation > 0)
+    return region
+
+
+def _box_with_margin(mask: NDArray[np.bool_]) -> Region:
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
     z, y, x = (
         slice(max(0, edge.start - _MARGIN_VOXELS), min(length, edge.stop + _MARGIN_VOXELS))
-        for edge, length in zip(boxes[0], annotation.shape, strict=True)
+        for edge, length in zip(boxes[0], mask.shape, strict=True)
     )
     return z, y, x
 
@@ -174,13 +194,16 @@ def _inside(inner: Region, outer: Region) -> Region:
     return z, y, x
 
 
-def _combine(prediction: Prediction, preview: NDArray[np.float16], where: Region, shown: str) -> Prediction:
-    """Put the preview's answer, or its mean with the network's, where there is one."""
-    channels, uncertainty = prediction.channels.copy(), prediction.uncertainty.copy()
-    for z in range(where[0].start, where[0].stop):  # slice by slice: memory
-        mixed = torch.from_numpy(preview[:, z - where[0].start].astype(np.float32))
-        if shown == "both" and prediction.probabilities is not None:
-            mixed = (mixed + torch.from_numpy(prediction.probabilities[:, z, where[1], where[2]])) / 2
-        channels[z, where[1], where[2]] = mixed.argmax(0).numpy()
-        uncertainty[z, where[1], where[2]] = entropy(mixed).numpy()
-    return Prediction(channels, uncertainty, None)
+def _combine(
+    prediction: Prediction, preview: Preview | None, where: Region, shown: str
+) -> NDArray[np.float32]:
+    """Put the preview's probabilities, or their mean with the network's, where there are any."""
+    if prediction.probabilities is None:
+        raise ValueError("the prediction lacks its probabilities")
+    probabilities = prediction.probabilities.astype(np.float32)
+    if preview is not None and shown != "network":
+        part = probabilities[(slice(None), *where)]
+        share = 0.5 if shown == "both" else 1.0
+        part *= 1 - share
+        part += share * preview.probabilities
+    return probabilities

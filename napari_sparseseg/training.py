@@ -4,7 +4,6 @@
 event and resumed; on the CPU a stopped and resumed training equals an uninterrupted one bit for bit.
 """
 
-import hashlib
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sparseseg.annotation import ClassTable, OverlapCounter, choose_held_out
-from napari_sparseseg.cases import Case, balance_classes, check_cases
+from napari_sparseseg.cases import Case, balance_classes, check_cases, fingerprint_cases
 from napari_sparseseg.checkpoint import Model, delete_tensors, read_tensors, write_tensors
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone
 from napari_sparseseg.inference import PlacedNetwork, predict_voxels
 from napari_sparseseg.learner import Learner
 from napari_sparseseg.networks import (
+    NetworkPlan,
     Precision,
     build_network,
     choose_device,
@@ -164,6 +164,8 @@ class _Training:
         self._spacing = initial.spacing if initial else (z, y, x)
         self._cases = [self._prepare(case) for case in cases]
         self._build_learner(initial)
+        # With the plan as it is before memory may run out: that shrinks it.
+        self._fingerprint = fingerprint_cases(self._cases, config, self._network_config, table, self._plan)
         self._previews: list[Preview | None] = [None] * len(cases)
         self._held_out = choose_held_out(
             [c.annotation for c in self._cases], config.held_out_share, self._random
@@ -231,18 +233,13 @@ class _Training:
                 return
             teacher = PreviewTeacher(data.image, data.spacing, len(self._table), self._config.seed)
             choice = choice or teacher.choose(data.annotation)
-            if len(held_out):
-                truth = data.annotation.reshape(-1)[held_out].astype(np.int64) - 1
-                partial = teacher.picture(_without(data.annotation, held_out), choice, (held_out, truth))
-                choice = partial.choice if partial else choice
-                self._partial_previews[case] = partial
             preview = teacher.picture(data.annotation, choice)
             self._previews[case] = preview
-            if len(held_out) == 0:
-                self._partial_previews[case] = preview
             if preview is not None:
                 channels = preview.probabilities.argmax(0).astype(np.uint8)
                 yield PreviewReady(case, channels, choice.name, choice.held_out_dice)
+            kept = _without(data.annotation, held_out)
+            self._partial_previews[case] = teacher.picture(kept, choice) if len(held_out) else preview
 
     def start_phase(self) -> None:
         """Lay out the labels to learn from: all of them in the final phase, else without those held out."""
@@ -370,7 +367,8 @@ class _Training:
         tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         description = {
             "format": _STATE_FORMAT,
-            "data": self._fingerprint(),
+            "data": self._fingerprint,
+            "plan": self._plan.to_json(),
             "steps": self._steps,
             "elapsed": time.monotonic() - self._start,
             "final": self._final,
@@ -384,12 +382,13 @@ class _Training:
     def load_state(self, folder: Path) -> None:
         """Go on where `save_state` was called."""
         tensors, description = read_tensors(folder / "state")
-        if description.get("format") != _STATE_FORMAT or description.get("data") != self._fingerprint():
+        if description.get("format") != _STATE_FORMAT or description.get("data") != self._fingerprint:
             raise InputError(
                 f"{folder} holds a training of other volumes, labels or settings; train anew, or start from "
                 "its model with --init."
             )
         self._final = description["final"]
+        self._plan = NetworkPlan.from_json(description["plan"])
         self.start_phase()
         dtype, channels_last = description["precision"]
         self._precision = Precision(dtype, channels_last)
@@ -403,14 +402,6 @@ class _Training:
         self._next_check = description["next_check"]
         self._scores = description["scores"]
         self._random.bit_generator.state = description["random"]
-
-    def _fingerprint(self) -> str:
-        """Return a hash of the data and settings that a resumed training must share."""
-        digest = hashlib.sha256(repr((self._config, self._network_config, self._table, self._plan)).encode())
-        for case in self._cases:
-            digest.update(case.annotation.tobytes())
-            digest.update(np.ascontiguousarray(case.image[:, ::4, ::4, ::4]).tobytes())
-        return digest.hexdigest()
 
 
 def _without(annotation: NDArray[np.integer[Any]], voxels: NDArray[np.int64]) -> NDArray[np.integer[Any]]:

@@ -1,0 +1,211 @@
+"""DICOM series and enhanced multi-frame files: geometry by pydicom, pixels by SimpleITK's GDCM."""
+
+import warnings
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.formats.planes import Plane, stack_planes
+from napari_sparseseg.formats.stored import StoredImage, refuse_unreadable
+
+_TAGS = [
+    "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesDescription", "SliceThickness",
+    "SpacingBetweenSlices", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "Rows",
+    "Columns", "NumberOfFrames", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+
+
+def read(path: Path, frame: int | None) -> StoredImage:
+    """Read the one series in a folder, or the series that a file belongs to."""
+    headers, notes = _read_series(path)
+    files = list(headers)
+    if any("MOSAIC" in (header.get("ImageType") or []) for header in headers.values()):
+        raise InputError(
+            f"{path} is a Siemens mosaic; convert it to NIfTI first (for example with dcm2niix)."
+        )
+    multi_frame = [file for file in files if int(headers[file].get("NumberOfFrames") or 1) > 1]
+    with refuse_unreadable(path, "DICOM", AttributeError, TypeError, IndexError):
+        if len(multi_frame) > 1 or (multi_frame and len(files) > 1):
+            raise InputError(f"{path} holds several multi-frame files; give one of them.")
+        if multi_frame:
+            planes = _planes_of_frames(files[0], headers[files[0]])
+        else:
+            planes = [_plane_of_file(file, header) for file, header in headers.items()]
+    planes, affine, stack_notes = stack_planes(planes, path, frame)
+    with refuse_unreadable(path, "DICOM"):
+        voxels = _read_frames(planes) if multi_frame else _read_slices(planes)
+    return StoredImage(
+        data=voxels.transpose(3, 2, 1, 0), affine=affine, format="DICOM", notes=(*notes, *stack_notes)
+    )
+
+
+def _read_series(path: Path) -> tuple[dict[Path, Any], list[str]]:
+    """Return the headers of one series' images."""
+    folder = path if path.is_dir() else path.parent
+    found = path.rglob("*") if path.is_dir() else path.parent.iterdir()
+    series: dict[str, dict[Path, Any]] = defaultdict(dict)
+    others: Counter[str] = Counter()
+    own: str | None = None
+    for file in sorted(file for file in found if file.is_file()):
+        header = _read_header(file)
+        if header is None:
+            continue
+        if "Rows" not in header:
+            others[str(header.get("Modality") or "other")] += 1
+            continue
+        uid = str(header.get("SeriesInstanceUID") or "")
+        series[uid][file] = header
+        if file == path:
+            own = uid
+    notes = [
+        f"{folder.name}: {number} {kind} file(s) without an image were ignored."
+        for kind, number in others.items()
+    ]
+    if path.is_dir():
+        return _choose_only_series(path, series), notes
+    if own is None:
+        raise InputError(f"{path} holds no DICOM image; give an image file or the folder of a series.")
+    if int(series[own][path].get("NumberOfFrames") or 1) > 1:
+        return {path: series[own][path]}, []
+    return series[own], notes
+
+
+def _read_header(file: Path) -> Any:
+    """Return the header of a DICOM file, or None for any other file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of each value that breaks a rule of the standard
+            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+    except (InvalidDicomError, EOFError):
+        return None
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{file} is a damaged DICOM file ({error}); copy it again.") from error
+
+
+def _choose_only_series(path: Path, series: dict[str, dict[Path, Any]]) -> dict[Path, Any]:
+    if not series:
+        raise InputError(f"{path} holds no DICOM image; give the folder of a series or an image file.")
+    if len(series) > 1:
+        listed = "; ".join(_describe(headers, path) for headers in list(series.values())[:6])
+        raise InputError(
+            f"{path} holds {len(series)} series; choose one by giving one of its files: {listed}."
+        )
+    return next(iter(series.values()))
+
+
+def _describe(headers: dict[Path, Any], folder: Path) -> str:
+    file, header = next(iter(headers.items()))
+    description = " ".join(filter(None, (header.get("Modality"), header.get("SeriesDescription"))))
+    return f"{description} ({len(headers)} files, one is {file.relative_to(folder)})"
+
+
+def _plane_of_file(file: Path, header: Any) -> Plane:
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        if not header.get(keyword):
+            raise InputError(f"{file} does not say where it lies in the patient ({keyword} is missing).")
+    times = (header.get(k) for k in ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber"))
+    return _make_plane(
+        file,
+        0,
+        position=header.ImagePositionPatient,
+        orientation=header.ImageOrientationPatient,
+        pixel_spacing=header.PixelSpacing,
+        size=(header.Rows, header.Columns),
+        thickness=header.get("SpacingBetweenSlices") or header.get("SliceThickness"),
+        order=tuple(float(time or 0) for time in times),
+    )
+
+
+def _planes_of_frames(file: Path, header: Any) -> list[Plane]:
+    if not header.get("PerFrameFunctionalGroupsSequence"):
+        raise InputError(
+            f"{file} has several frames without saying where each lies in the patient; "
+            "convert it to NIfTI first."
+        )
+    shared = (header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+    planes, rescales = [], set()
+    for index, group in enumerate(header.PerFrameFunctionalGroupsSequence):
+        measures = _find_group(group, shared, "PixelMeasuresSequence")
+        rescale = _find_group(group, shared, "PixelValueTransformationSequence")
+        rescales.add((rescale.get("RescaleSlope"), rescale.get("RescaleIntercept")))
+        planes.append(
+            _make_plane(
+                file,
+                index,
+                position=_find_group(group, shared, "PlanePositionSequence").ImagePositionPatient,
+                orientation=_find_group(group, shared, "PlaneOrientationSequence").ImageOrientationPatient,
+                pixel_spacing=measures.PixelSpacing,
+                size=(header.Rows, header.Columns),
+                thickness=measures.get("SpacingBetweenSlices") or measures.get("SliceThickness"),
+                order=(float(index),),
+            )
+        )
+    if len(rescales) > 1:
+        raise InputError(
+            f"{file} scales its frames differently; convert it to NIfTI first (for example with dcm2niix)."
+        )
+    return planes
+
+
+def _find_group(group: Any, shared: Any, name: str) -> Any:
+    sequence = group.get(name) or shared.get(name)
+    return sequence[0] if sequence else pydicom.Dataset()
+
+
+def _make_plane(
+    file: Path,
+    index: int,
+    *,
+    position: Any,
+    orientation: Any,
+    pixel_spacing: Any,
+    size: tuple[Any, Any],
+    thickness: Any,
+    order: tuple[float, ...],
+) -> Plane:
+    return Plane(
+        file=file,
+        index=index,
+        position=np.array([float(value) for value in position]),
+        orientation=np.array([float(value) for value in orientation]).reshape(2, 3),
+        pixel_spacing=(float(pixel_spacing[0]), float(pixel_spacing[1])),
+        size=(int(size[0]), int(size[1])),
+        thickness=abs(float(thickness)) if thickness else None,
+        order=order,
+    )
+
+
+def _read_slices(planes: list[Plane]) -> NDArray[np.float32]:
+    """Return ``(Z, Y, X, C)``; each file is rescaled by its own slope, as PET needs."""
+    voxels = np.empty((len(planes), *_decode(planes[0].file).shape[1:]), np.float32)
+    for z, plane in enumerate(planes):
+        pixels = _decode(plane.file)[0]
+        if pixels.shape != voxels.shape[1:]:
+            raise InputError(
+                f"{plane.file} has another number of channels than the slices before; export it again."
+            )
+        voxels[z] = pixels
+    return voxels
+
+
+def _read_frames(planes: list[Plane]) -> NDArray[Any]:
+    pixels = _decode(planes[0].file)
+    return pixels[[plane.index for plane in planes]]
+
+
+def _decode(file: Path) -> NDArray[Any]:
+    """Return ``(Z, Y, X, C)``."""
+    with refuse_unreadable(file, "DICOM"):
+        image = SimpleITK.ReadImage(str(file), imageIO="GDCMImageIO")
+    pixels: NDArray[Any] = SimpleITK.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() == 1:
+        pixels = pixels[..., np.newaxis]
+    return pixels.reshape((-1, *pixels.shape[-3:]))

@@ -1,0 +1,101 @@
+"""What every reader hands back, and the refusals that all readers share."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.errors import InputError
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Between the world axes of nibabel and NIfTI (RAS) and those of DICOM and ITK (LPS); its own inverse."""
+
+CHUNK = 1 << 22
+"""Bytes read at a time where a file is only checked."""
+
+_USUAL_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    zlib.error,
+    struct.error,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """An image as its file holds it, before it is turned to the canonical orientation.
+
+    Attributes
+    ----------
+    data
+        ``(C, I, J, K)`` voxels in the order of the file's axes (I is x in most files), any numeric type.
+    affine
+        ``(4, 4)`` index ``(i, j, k)`` -> patient mm ``(x, y, z)``, LPS.
+    format
+        Name of the format, for messages.
+    slope, intercept
+        The values of the image are ``data * slope + intercept``.
+    has_geometry
+        Whether the file says where the voxels lie in space; if not, `affine` holds the spacing only.
+    has_spacing
+        Whether the file says how large a voxel is.
+    nifti_header
+        The file's NIfTI header block, if it is NIfTI.
+    notes
+        What was noticed in reading, as sentences.
+    """
+
+    data: NDArray[Any]
+    affine: NDArray[np.float64]
+    format: str
+    slope: float = 1.0
+    intercept: float = 0.0
+    has_geometry: bool = True
+    has_spacing: bool = True
+    nifti_header: bytes | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def refuse_unreadable(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn a library's exceptions (the usual ones and `errors`) into one sentence about `path`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (*_USUAL_ERRORS, *errors) as error:
+        lines = str(error).split("sitk::ERROR:")[-1].split() or [type(error).__name__]
+        reason = " ".join(lines).rstrip(".")
+        raise InputError(
+            f"{path} cannot be read as {kind} ({reason}): it is damaged or incomplete, or its name is wrong; "
+            "copy or export it again."
+        ) from error
+
+
+def refuse_truncated(path: Path, found: int, expected: int) -> None:
+    """Refuse a file that holds fewer bytes of voxels than its header announces."""
+    if found < expected:
+        raise InputError(
+            f"{path} is truncated: it holds {found} of {expected} bytes of voxels; copy or export it again."
+        )
+
+
+def choose_frame(path: Path, count: int, frame: int | None) -> int:
+    """Return the index of the time frame to read, or ask which one of `count` it should be."""
+    if frame is None and count > 1:
+        raise InputError(
+            f"{path} is a time series of {count} volumes; say which frame to read, from 0 to {count - 1}."
+        )
+    chosen = frame or 0
+    if not 0 <= chosen < count:
+        raise InputError(f"{path} has no frame {chosen}; it holds {count}, counted from 0.")
+    return chosen

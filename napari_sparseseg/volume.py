@@ -1,0 +1,478 @@
+"""Volumes: reading files into one orientation, and writing results back on the grid they came from.
+
+In memory every volume is ``(C, Z, Y, X)`` in LPS order: z grows to superior, y to posterior and x to
+the patient's left.  Files are turned to it by swapping and flipping axes only, never by resampling,
+so that labels go back bit-exactly.
+"""
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sparseseg import formats
+from napari_sparseseg.atomic import atomic_path
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES
+from napari_sparseseg.formats.stored import StoredImage
+
+__all__ = [
+    "READABLE_SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "SourceGrid",
+    "Volume",
+    "check_writable",
+    "load_labels",
+    "load_volume",
+    "same_grid",
+    "save_labels",
+    "save_map",
+    "short_name",
+    "volume_from_array",
+]
+
+GRID_TOLERANCE = 0.05
+"""Share of the smallest voxel side by which corners of two grids may differ and still be the same grid."""
+
+SHEAR_TOLERANCE = 0.01
+"""Largest cosine between two axes that still counts as a right angle."""
+
+_REVERSED = np.eye(4)[[2, 1, 0, 3]]
+_LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceGrid:
+    """How the file that a volume came from stores it.
+
+    Attributes
+    ----------
+    format
+        Name of the format.
+    shape
+        Voxels along the file's own axes ``(I, J, K)``.
+    affine
+        ``(4, 4)`` file index ``(i, j, k)`` -> patient mm ``(x, y, z)``, LPS.
+    axes
+        The file's axis that became z, y and x.
+    flipped
+        Whether z, y and x run against that axis.
+    has_geometry
+        Whether the file says where it lies in space.
+    nifti_header
+        The file's NIfTI header block, if it has one.
+    """
+
+    format: str
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+    has_geometry: bool
+    nifti_header: bytes | None = field(default=None, repr=False)
+
+    def to_canonical(self, data: NDArray[Any]) -> NDArray[Any]:
+        """Return a view ``(…, Z, Y, X)`` of `data` ``(…, I, J, K)``."""
+        lead = data.ndim - 3
+        turned = data.transpose(*range(lead), *(lead + axis for axis in self.axes))
+        return np.flip(turned, self._flipped_axes(lead))
+
+    def to_file(self, data: NDArray[Any]) -> NDArray[Any]:
+        """Return a view ``(…, I, J, K)`` of `data` ``(…, Z, Y, X)``."""
+        lead = data.ndim - 3
+        return np.flip(data, self._flipped_axes(lead)).transpose(
+            *range(lead), *(lead + self.axes.index(axis) for axis in range(3))
+        )
+
+    def _flipped_axes(self, lead: int) -> tuple[int, ...]:
+        return tuple(lead + place for place, flip in enumerate(self.flipped) if flip)
+
+    def canonical_affine(self) -> NDArray[np.float64]:
+        """Return ``(4, 4)`` canonical index ``(z, y, x)`` -> patient mm ``(z, y, x)``, LPS."""
+        turn = np.zeros((4, 4))
+        turn[3, 3] = 1
+        for place, (axis, flip) in enumerate(zip(self.axes, self.flipped, strict=True)):
+            turn[axis, place] = -1 if flip else 1
+            turn[axis, 3] = self.shape[axis] - 1 if flip else 0
+        return _REVERSED @ self.affine @ turn + 0.0  # + 0.0 turns -0.0 to 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Image data in the canonical orientation.
+
+    Attributes
+    ----------
+    data
+        ``(C, Z, Y, X)``, always finite.
+    spacing
+        mm between voxels along ``(Z, Y, X)``.
+    affine
+        ``(4, 4)`` index ``(z, y, x)`` -> patient mm ``(z, y, x)``: superior, posterior and left are
+        positive.  It fits napari's ``affine`` as it is.
+    grid
+        How the source stores it; results are written back on it.
+    name
+        Short name for people.
+    notes
+        Sentences on what was noticed, mended or assumed in reading.
+    """
+
+    data: NDArray[np.float32]
+    spacing: tuple[float, float, float]
+    affine: NDArray[np.float64]
+    grid: SourceGrid
+    name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along ``(Z, Y, X)``."""
+        depth, height, width = self.data.shape[1:]
+        return depth, height, width
+
+
+_Path = str | os.PathLike[str]
+
+
+def load_volume(
+    path: _Path | Sequence[_Path],
+    *,
+    frame: int | None = None,
+    spacing: tuple[float, float, float] | None = None,
+) -> Volume:
+    """Read a volume.
+
+    Parameters
+    ----------
+    path
+        A file, a DICOM folder or one of its files, ``file.h5:/dataset``, or several of these: the
+        channels of one volume on one grid.
+    frame
+        Which volume of a time series, counted from 0.
+    spacing
+        mm ``(Z, Y, X)``, for files that do not have their own place in space (TIFF, HDF5, numpy).
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, incomplete, or cannot be trusted: the message says why.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return _join_channels([load_volume(each, frame=frame, spacing=spacing) for each in path])
+    path = Path(path).expanduser()
+    stored = formats.read_stored(path, frame)
+    notes = [*stored.notes]
+    affine = stored.affine
+    if spacing is not None:
+        if stored.has_geometry:
+            raise InputError(f"{path} has its own voxel size; do not give one.")
+        affine = np.diag([*reversed(spacing), 1.0])
+    elif not stored.has_spacing:
+        notes.append(f"{path.name} does not say how large a voxel is; 1 mm was assumed.")
+    grid = _make_grid(path, stored, affine)
+    data, value_notes = _read_values(path, stored, grid)
+    return _make_volume(data, grid, short_name(path), (*notes, *value_notes))
+
+
+def volume_from_array(
+    array: ArrayLike,
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    affine: ArrayLike | None = None,
+    name: str = "array",
+) -> Volume:
+    """Make a volume of an array, which keeps its axes.
+
+    Parameters
+    ----------
+    array
+        ``(Z, Y, X)`` or ``(C, Z, Y, X)``; values that are not finite are replaced as in `load_volume`.
+    spacing
+        mm ``(Z, Y, X)``; not used when `affine` is given.
+    affine
+        ``(4, 4)`` index ``(z, y, x)`` -> patient mm ``(z, y, x)``, as in `Volume`.
+    name
+        Short name for people.
+
+    Raises
+    ------
+    InputError
+        If the array has another number of axes, or the affine is sheared or has zero spacing.
+    """
+    values = np.asarray(array)
+    if values.ndim not in (3, 4) or 0 in values.shape:
+        raise InputError(f"{name} has the shape {values.shape}; give an array (Z, Y, X) or (C, Z, Y, X).")
+    file_affine = np.diag([*reversed(spacing), 1.0])
+    if affine is not None:
+        file_affine = _REVERSED @ np.asarray(affine, np.float64) @ _REVERSED
+    stored = StoredImage(
+        data=values.reshape((-1, *values.shape[-3:])).transpose(0, 3, 2, 1),
+        affine=file_affine,
+        format="array",
+        has_geometry=affine is not None,
+    )
+    _check_affine(Path(name), stored.affine)
+    shape = (values.shape[-1], values.shape[-2], values.shape[-3])
+    grid = SourceGrid("array", shape, stored.affine, (2, 1, 0), (False,) * 3, stored.has_geometry)
+    data, notes = _read_values(Path(name), stored, grid)
+    return _make_volume(data, grid, name, notes)
+
+
+def load_labels(path: _Path, like: Volume) -> NDArray[np.int32]:
+    """Read the labels of a volume.
+
+    Parameters
+    ----------
+    path
+        A label file; any orientation will do as long as its voxels are those of `like`.  A file
+        without geometry (TIFF, HDF5, numpy) only has to have the shape of `like`.
+    like
+        The volume that was labelled.
+
+    Returns
+    -------
+    ``(Z, Y, X)`` values as the file holds them, in the orientation of `like`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, lies on another grid, or holds anything but whole numbers.
+    """
+    path = Path(path).expanduser()
+    stored = formats.read_stored(path, None)
+    if len(stored.data) != 1:
+        raise InputError(f"{path} has {len(stored.data)} channels; labels have one value for each voxel.")
+    placed = stored.has_geometry and like.grid.has_geometry
+    grid = _make_grid(path, stored, stored.affine, like.affine if placed else None)
+    shape = tuple(grid.shape[axis] for axis in grid.axes)
+    affine = grid.canonical_affine() if placed else like.affine
+    if reason := _explain_difference((shape, affine), (like.shape, like.affine)):
+        raise InputError(
+            f"{path} is not on the grid of {like.name}: {reason}; resample it to the image's grid first."
+        )
+    return np.ascontiguousarray(grid.to_canonical(_read_whole_numbers(path, stored)))
+
+
+def save_labels(path: _Path, labels: NDArray[np.integer[Any]], like: Volume) -> None:
+    """Write labels on the grid, in the orientation and with the header of the file that `like` came from.
+
+    Parameters
+    ----------
+    path
+        File to write, atomically; the suffix is one of `WRITABLE_SUFFIXES`.
+    labels
+        ``(Z, Y, X)`` whole numbers; the smallest sufficient integer type is used.
+    like
+        The volume that they belong to.
+
+    Raises
+    ------
+    InputError
+        If the shape is not that of `like`, a value does not fit in 32 bits, or the file cannot be written.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != like.shape:
+        raise InputError(f"the labels have the shape {labels.shape}, but {like.name} has {like.shape}.")
+    if labels.dtype.kind not in "biu":
+        raise InputError(f"labels are whole numbers, not {labels.dtype}; convert them first.")
+    low, high = int(labels.min()), int(labels.max())
+    for dtype in _LABEL_TYPES:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return _save(Path(path).expanduser(), labels.astype(dtype), like)
+    raise InputError(f"the labels run from {low} to {high}, which does not fit in 32 bits; renumber them.")
+
+
+def save_map(path: _Path, values: NDArray[np.floating[Any]], like: Volume) -> None:
+    """Write a map of numbers, such as probabilities or an uncertainty, where `save_labels` writes labels.
+
+    Parameters
+    ----------
+    path
+        File to write, atomically; the suffix is one of `WRITABLE_SUFFIXES`.
+    values
+        ``(Z, Y, X)`` or ``(C, Z, Y, X)``; written as float32.
+    like
+        The volume that they belong to.
+
+    Raises
+    ------
+    InputError
+        If the shape is not that of `like`, or the file cannot be written.
+    """
+    values = np.asarray(values, np.float32)
+    if values.ndim not in (3, 4) or values.shape[-3:] != like.shape:
+        raise InputError(f"the map has the shape {values.shape}, but {like.name} has {like.shape}.")
+    _save(Path(path).expanduser(), values, like)
+
+
+def check_writable(path: _Path) -> None:
+    """Raise `InputError` where `path` has no suffix that can be written, or its folder refuses files.
+
+    Called before long work, so that its result is not lost for a wrong name.
+    """
+    path = Path(path)
+    formats.check_writable(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise InputError(f"{path} cannot be written: {folder} does not take files; choose another place.")
+
+
+def same_grid(first: Volume, second: Volume) -> str | None:
+    """Return None if two volumes have the same voxels in space, else a sentence that says how they differ."""
+    if not (first.grid.has_geometry and second.grid.has_geometry):
+        return _explain_difference((first.shape, first.affine), (second.shape, first.affine))
+    return _explain_difference((first.shape, first.affine), (second.shape, second.affine))
+
+
+def _make_volume(data: NDArray[np.float32], grid: SourceGrid, name: str, notes: tuple[str, ...]) -> Volume:
+    affine = grid.canonical_affine()
+    depth, height, width = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return Volume(data, (depth, height, width), affine, grid, name, notes)
+
+
+def _join_channels(volumes: list[Volume]) -> Volume:
+    if not volumes:
+        raise InputError("no file was given; give at least one.")
+    first = volumes[0]
+    for other in volumes[1:]:
+        if reason := same_grid(first, other):
+            raise InputError(
+                f"{other.name} cannot be a channel of {first.name}: {reason}; resample it first."
+            )
+    notes = tuple(note for volume in volumes for note in volume.notes)
+    data = np.concatenate([volume.data for volume in volumes])
+    return Volume(data, first.spacing, first.affine, first.grid, first.name, notes)
+
+
+def short_name(path: Path) -> str:
+    """Return the name of a file without the suffix of its format, or the name of a folder."""
+    suffix = formats.known_suffix(path)
+    return path.name[: -len(suffix)] if suffix and not path.is_dir() else path.name
+
+
+def _make_grid(
+    path: Path,
+    stored: StoredImage,
+    affine: NDArray[np.float64],
+    towards: NDArray[np.float64] | None = None,
+) -> SourceGrid:
+    """Find the axes and flips that bring a file closest to the canonical axes, or to those of `towards`."""
+    _check_affine(path, affine)
+    target = np.eye(3) if towards is None else towards[:3, :3] / np.linalg.norm(towards[:3, :3], axis=0)
+    columns = (_REVERSED @ affine)[:3, :3]
+    cosines = np.round(target.T @ (columns / np.linalg.norm(columns, axis=0)), 6)
+    axes = max(itertools.permutations(range(3)), key=lambda order: sum(abs(cosines[range(3), order])))
+    flipped = tuple(bool(cosines[place, axis] < 0) for place, axis in enumerate(axes))
+    return SourceGrid(
+        stored.format,
+        stored.data.shape[1:],  # type: ignore[arg-type]
+        affine,
+        axes,  # type: ignore[arg-type]
+        flipped,  # type: ignore[arg-type]
+        stored.has_geometry,
+        stored.nifti_header,
+    )
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.any(spacing == 0):
+        raise InputError(f"{path} has a voxel size of zero or an impossible affine; correct its header.")
+    cosines = affine[:3, :3].T @ affine[:3, :3] / np.outer(spacing, spacing)
+    if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
+        raise InputError(
+            f"{path} has sheared axes (not at right angles), which cannot be shown or trained on without "
+            "resampling; resample it to a straight grid first."
+        )
+
+
+def _read_values(
+    path: Path, stored: StoredImage, grid: SourceGrid
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Return finite ``(C, Z, Y, X)`` and the notes on what was replaced."""
+    if stored.data.dtype.kind == "c":
+        raise InputError(f"{path} holds complex numbers; save their magnitude or phase instead.")
+    shape = (grid.shape[grid.axes[0]], grid.shape[grid.axes[1]], grid.shape[grid.axes[2]])
+    data = np.empty((len(stored.data), *shape), np.float32)
+    target = grid.to_file(data)
+    scaled = (stored.slope, stored.intercept) != (1.0, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # too large for float32 is infinite, and counted below
+        for k in range(grid.shape[2]):  # slice by slice, so that scaling needs no second volume
+            values = stored.data[..., k]
+            target[..., k] = values * np.float64(stored.slope) + stored.intercept if scaled else values
+    notes = [note for channel in data if (note := _make_finite(path, channel))]
+    return data, tuple(notes)
+
+
+def _make_finite(path: Path, channel: NDArray[np.float32]) -> str:
+    """Replace what is not finite, in place; return a note, empty when nothing was."""
+    bad = ~np.isfinite(channel)
+    if not bad.any():
+        return ""
+    if bad.all():
+        raise InputError(f"{path} holds no finite value at all; export it again.")
+    finite = channel[~bad]
+    low, high = finite.min(), finite.max()
+    missing = int(np.isnan(channel).sum())
+    channel[channel == np.inf] = high
+    channel[~np.isfinite(channel)] = low
+    return (
+        f"{path.name} holds {missing} NaN and {int(bad.sum()) - missing} infinite voxels; they were replaced "
+        f"by the smallest finite value, {low:g}, and +infinity by the largest, {high:g}."
+    )
+
+
+def _read_whole_numbers(path: Path, stored: StoredImage) -> NDArray[np.int32]:
+    values = stored.data[0]
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"{path} holds {values.dtype} values; labels are whole numbers.")
+    if (stored.slope, stored.intercept) != (1.0, 0.0):
+        values = values * np.float64(stored.slope) + stored.intercept
+    if values.dtype.kind == "f" and not (
+        np.isfinite(values).all() and np.array_equal(values, np.rint(values))
+    ):
+        raise InputError(f"{path} holds values that are not whole numbers, so it is not a label file.")
+    limits = np.iinfo(np.int32)
+    if values.min() < limits.min or values.max() > limits.max:
+        raise InputError(f"{path} holds labels that do not fit in 32 bits; renumber them.")
+    return values.astype(np.int32)
+
+
+_Grid = tuple[tuple[int, ...], NDArray[np.float64]]
+
+
+def _explain_difference(first: _Grid, second: _Grid) -> str | None:
+    if first[0] == second[0]:
+        corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * [*first[0], 1]
+        distance = float(np.linalg.norm((corners @ (first[1] - second[1]).T)[:, :3], axis=1).max())
+        smallest = np.linalg.norm(second[1][:3, :3], axis=0).min()
+        if distance <= GRID_TOLERANCE * smallest:
+            return None
+        return f"it lies up to {distance:.3g} mm away ({_describe_grid(first)}, not {_describe_grid(second)})"
+    return f"it has {_describe_grid(first)}, not {_describe_grid(second)}"
+
+
+def _describe_grid(grid: _Grid) -> str:
+    shape, affine = grid
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    sizes = " × ".join(f"{size:.4g}" for size in spacing)
+    origin = ", ".join(f"{place:.4g}" for place in affine[:3, 3])
+    return f"{'×'.join(map(str, shape))} voxels of {sizes} mm from ({origin}) mm in z, y, x"
+
+
+def _save(path: Path, data: NDArray[Any], like: Volume) -> None:
+    formats.check_writable(path)
+    grid = like.grid
+    if formats.is_array_format(path):
+        ordered = np.swapaxes(data, -1, -3)
+        affine = _REVERSED @ like.affine @ _REVERSED
+    else:
+        ordered, affine = grid.to_file(data), grid.affine
+    with atomic_path(path) as temporary:
+        formats.write_stored(temporary, ordered, affine, grid.nifti_header, grid.has_geometry)
+        formats.move_companion(temporary, path)

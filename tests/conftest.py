@@ -1,0 +1,13 @@
+"""What every test runs under: its own cache folder, and Hypothesis without deadlines."""
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.getbasetemp() / "cache"  # one for the run: precision is measured once
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_: str(folder))

@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+from phantoms import label_slices, make_image, make_truth, mean_dice
+from scipy import ndimage
+
+from napari_sparseseg import preview
+from napari_sparseseg.preview import (
+    PREVIEW_METHODS,
+    FeatureVolume,
+    Preview,
+    PreviewChoice,
+    PreviewTeacher,
+    choose_classifier,
+    classify_volume,
+    compute_features,
+    confident_labels,
+)
+
+CUBIC = (1.0, 1.0, 1.0)
+
+
+def smooth_image(shape=(10, 11, 12), seed=0):
+    noise = np.random.default_rng(seed).normal(size=shape)
+    return (ndimage.gaussian_filter(noise, 1.0) * 5).astype(np.float32)[None]
+
+
+def test_hessian_eigenvalues_equal_numpy_s():
+    image, spacing = smooth_image(), (2.0, 1.0, 1.5)
+    features = compute_features(image, spacing)
+    for row, scale in enumerate((0.7, 1.6, 3.5)):
+        smooth = ndimage.gaussian_filter(
+            image[0], [scale / s for s in spacing], mode="nearest", truncate=3.0
+        ).astype(np.float64)
+        gradient = np.gradient(smooth, *spacing)
+        hessian = np.zeros((*smooth.shape, 3, 3))
+        for a in range(3):
+            for b in range(a, 3):
+                hessian[..., a, b] = hessian[..., b, a] = np.gradient(gradient[a], spacing[b], axis=b)
+        eigenvalues = np.linalg.eigvalsh(hessian)[..., ::-1] * scale**2
+        first = 1 + 5 * row
+        assert np.allclose(features[..., first], smooth, atol=1e-5)
+        magnitude = np.sqrt(sum(g**2 for g in gradient)) * scale
+        assert np.allclose(features[..., first + 1], magnitude, atol=1e-4)
+        assert np.allclose(features[..., first + 2 : first + 5], eigenvalues, atol=2e-3)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 10.0])
+def test_the_unit_of_length_does_not_matter(factor):
+    image, spacing = smooth_image(), (3.0, 1.0, 1.0)
+    scaled = compute_features(image, tuple(factor * s for s in spacing))
+    assert np.allclose(scaled, compute_features(image, spacing), atol=1e-4)
+
+
+def test_scales_are_in_millimetres_along_every_axis():
+    fine = smooth_image((36, 24, 24))
+    fine = ndimage.gaussian_filter(fine, (0, 2, 2, 2)) * 4
+    coarse = np.ascontiguousarray(fine[:, ::2])
+    of_fine = compute_features(fine, CUBIC)[::2]
+    of_coarse = compute_features(coarse, (2.0, 1.0, 1.0))
+    inner = (slice(5, -5), slice(5, -5), slice(5, -5))
+    for feature in (11, 12, 16):  # coarse scale: value, gradient; context
+        a, b = of_fine[inner][..., feature].reshape(-1), of_coarse[inner][..., feature].reshape(-1)
+        assert np.corrcoef(a, b)[0, 1] > 0.98
+        assert b.std() == pytest.approx(a.std(), rel=0.2)
+
+
+def test_features_of_flat_and_thin_images_are_finite():
+    for shape in ((1, 1, 8, 8), (2, 3, 1, 5), (1, 2, 2, 2)):
+        for image in (np.zeros(shape, np.float32), np.ones(shape, np.float32) * 3):
+            features = compute_features(image, (5.0, 1.0, 1.0))
+            assert features.shape[:3] == shape[1:]
+            assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize("spacing", [CUBIC, (4.0, 1.0, 1.0)])
+def test_features_slab_by_slab_equal_those_of_the_whole(monkeypatch, spacing):
+    image = smooth_image((60, 6, 7))
+    whole = FeatureVolume(image, spacing)
+    assert len(whole.slabs()) == 1
+    monkeypatch.setattr(preview, "_SLAB_VOXELS", 11 * 6 * 7)
+    parts = FeatureVolume(image, spacing)
+    assert len(parts.slabs()) == 6
+    together = np.concatenate([parts.compute(slab) for slab in parts.slabs()])
+    assert np.allclose(together, whole.compute(whole.slabs()[0]), atol=1e-5)
+    voxels = np.array([2519, 3, 1400, 3])
+    assert np.allclose(parts.at(voxels), together[voxels], atol=1e-6)
+
+
+def test_the_last_columns_are_the_position():
+    features = FeatureVolume(smooth_image((3, 4, 5)), CUBIC)
+    rows = features.at(np.array([0, 59, 5]))
+    assert rows[:, -3:] == pytest.approx(np.array([[0, 0, 0], [1, 1, 1], [0, 1 / 3, 0]]))
+
+
+@pytest.mark.parametrize("position", [False, True])
+@pytest.mark.parametrize("method", PREVIEW_METHODS)
+def test_every_classifier_completes_a_phantom(method, position):
+    truth = make_truth(16)
+    annotation = label_slices(truth, axial=(2, 5, 8, 11))
+    features = FeatureVolume(make_image(truth, noise=0.1), CUBIC)
+    probabilities = classify_volume(annotation, features, 3, PreviewChoice(method, position), seed=0)
+    assert probabilities.shape == (3, 16, 16, 16)
+    assert probabilities.sum(0) == pytest.approx(1, abs=1e-4)
+    assert mean_dice(truth, probabilities.argmax(0), annotation == 0) > 0.7
+    again = classify_volume(annotation, features, 3, PreviewChoice(method, position), seed=0)
+    assert np.array_equal(probabilities, again)
+
+
+def test_a_class_without_labels_gets_no_probability():
+    truth = make_truth(12)
+    annotation = label_slices(truth, axial=(4, 6)).clip(0, 2)
+    features = FeatureVolume(make_image(truth), CUBIC)
+    probabilities = classify_volume(annotation, features, 3, PreviewChoice("forest", False), seed=0)
+    assert (probabilities[2] == 0).all()
+
+
+def test_position_is_used_where_nothing_else_tells_classes_apart():
+    truth = np.zeros((12, 16, 16), np.uint8)
+    truth[:, :, 8:] = 1
+    noise = np.random.default_rng(0).normal(size=(1, 12, 16, 16)).astype(np.float32)
+    annotation = label_slices(truth, axial=(3, 8))
+    choice = choose_classifier(annotation, FeatureVolume(noise, CUBIC), 2, seed=0)
+    assert choice.position
+    assert choice.held_out_dice > 0.9
+    assert choice.name.endswith("with position")
+
+
+def test_one_slice_gives_a_choice_that_was_not_tried():
+    truth = make_truth(12)
+    features = FeatureVolume(make_image(truth), CUBIC)
+    choice = choose_classifier(label_slices(truth, axial=(6,)), features, 3, seed=0)
+    assert choice == PreviewChoice("forest", False)
+    assert choice.held_out_dice is None
+
+
+def make_preview(shape=(12, 12, 12)):
+    truth = make_truth(shape[0])
+    annotation = label_slices(truth, axial=(3, 6, 8))
+    return truth, annotation, PreviewTeacher(make_image(truth), CUBIC, 3, seed=0)
+
+
+def test_the_picture_keeps_the_labels_and_is_better_than_chance():
+    truth, annotation, teacher = make_preview()
+    picture = teacher.picture(annotation, PreviewChoice("forest", False))
+    channels = picture.probabilities.argmax(0)
+    labelled = annotation > 0
+    assert np.array_equal(channels[labelled], truth[labelled])
+    assert mean_dice(truth, channels, ~labelled) > 0.6
+    assert picture.probabilities.dtype == np.float16
+
+
+def test_the_weight_of_the_answer_is_chosen_on_labels_left_out():
+    truth, annotation, teacher = make_preview()
+    kept = annotation.copy()
+    kept[6] = 0
+    voxels = np.flatnonzero(annotation != kept)
+    check = (voxels, truth.reshape(-1)[voxels].astype(np.int64))
+    picture = teacher.picture(kept, PreviewChoice("forest", False), check)
+    assert picture.choice.prior_weight in preview.PRIOR_WEIGHTS
+    scores = {}
+    for weight in preview.PRIOR_WEIGHTS:
+        other = teacher.picture(kept, PreviewChoice("forest", False, prior_weight=weight))
+        scores[weight] = mean_dice(truth[6:7], other.probabilities.argmax(0)[6:7])
+    assert scores[picture.choice.prior_weight] == max(scores.values())
+
+
+def test_there_is_no_picture_of_one_class():
+    _, annotation, teacher = make_preview()
+    assert teacher.picture(annotation.clip(0, 1), PreviewChoice("forest", False)) is None
+    assert teacher.picture(annotation * 0, PreviewChoice("forest", False)) is None
+
+
+def test_large_volumes_are_pictured_on_a_coarser_grid(monkeypatch):
+    monkeypatch.setattr(preview, "_GRID_VOXELS", 16**3 // 4)
+    truth = make_truth(16)
+    annotation = label_slices(truth, axial=(4, 7, 11))
+    teacher = PreviewTeacher(make_image(truth), CUBIC, 3, seed=0)
+    picture = teacher.picture(annotation, teacher.choose(annotation))
+    assert picture.probabilities.shape == (3, 16, 16, 16)
+    assert mean_dice(truth, picture.probabilities.argmax(0)) > 0.5
+
+
+def test_only_confident_unlabelled_voxels_teach():
+    probabilities = np.array([[0.95, 0.05], [0.55, 0.45], [0.1, 0.9], [0.0, 1.0]], np.float16).T
+    shown = Preview(probabilities.reshape(2, 1, 1, 4), PreviewChoice("forest", False))
+    annotation = np.array([[[0, 0, 0, 1]]], np.uint8)
+    assert confident_labels(shown, annotation).tolist() == [[[1, 0, 2, 0]]]
+    assert not confident_labels(None, annotation).any()

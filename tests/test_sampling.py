@@ -1,0 +1,212 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from napari_sparseseg.sampling import (
+    PatchDraw,
+    PatchSampler,
+    TrainingArrays,
+    extract_patch,
+    position_channels,
+)
+
+
+def make_arrays(shape=(12, 14, 16), spacing=(1.0, 1.0, 1.0), labels=None, channels=1, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    if labels is None:
+        labels = torch.randint(0, 4, shape, generator=random).to(torch.uint8)
+    return TrainingArrays(
+        image=torch.randn(channels, *shape, generator=random),
+        labels=labels,
+        weights=torch.where(labels > 0, 0.5, 0.0).half(),
+        preview=torch.where(labels == 0, 2, 0).to(torch.uint8),
+        spacing=spacing,
+    )
+
+
+def plain_draw(centre, transform=None, **changes):
+    values = {"gain": 1.0, "shift": 0.0, "gamma": 1.0, "noise": 0.0, "noise_seed": 0, **changes}
+    return PatchDraw(case=0, centre=centre, transform=transform, **values)
+
+
+def make_sampler(cases, patch=(6, 6, 6), seed=0, flips=False):
+    return PatchSampler(cases, patch, np.random.default_rng(seed), flips=flips)
+
+
+def cut_by_hand(arrays, centre, size):
+    """Return image and labels of a patch, voxel by voxel: edge continued, labels 0 outside."""
+    shape = arrays.labels.shape
+    image = torch.zeros(arrays.image.shape[0], *size)
+    labels = torch.zeros(size, dtype=torch.uint8)
+    for index in np.ndindex(*size):
+        place = [c - s // 2 + i for c, s, i in zip(centre, size, index, strict=True)]
+        inside = [min(max(p, 0), n - 1) for p, n in zip(place, shape, strict=True)]
+        image[(slice(None), *index)] = arrays.image[(slice(None), *inside)]
+        if place == inside:
+            labels[index] = arrays.labels[tuple(inside)]
+    return image, labels
+
+
+@pytest.mark.parametrize("transform", [None, np.eye(3)], ids=["cut", "identity transform"])
+@pytest.mark.parametrize(
+    ("centre", "size"),
+    [((6, 7, 8), (4, 5, 6)), ((0, 0, 0), (6, 4, 4)), ((11, 13, 15), (5, 4, 7)), ((6, 7, 8), (16, 18, 20))],
+    ids=["inside", "low corner", "high corner", "larger than the volume"],
+)
+def test_a_patch_is_what_cutting_by_hand_gives(centre, size, transform):
+    arrays = make_arrays(channels=2)
+    patch = extract_patch(arrays, plain_draw(centre, transform), size)
+    image, labels = cut_by_hand(arrays, centre, size)
+    assert torch.allclose(patch.image, image, atol=1e-4)
+    assert torch.equal(patch.labels, labels)
+    assert torch.equal(patch.weights > 0, labels > 0)
+    assert patch.labels.dtype == torch.uint8
+    assert patch.weights.dtype == torch.float16
+
+
+def test_outside_the_volume_nothing_is_labelled_or_taught():
+    arrays = make_arrays((2, 2, 2), labels=torch.ones(2, 2, 2, dtype=torch.uint8))
+    patch = extract_patch(arrays, plain_draw((1, 1, 1)), (6, 6, 6))
+    assert int((patch.labels > 0).sum()) == 8
+    assert int((patch.weights > 0).sum()) == 8
+    assert int((patch.preview > 0).sum()) == 0
+
+
+def test_the_same_draw_gives_the_same_patch_twice():
+    arrays = make_arrays()
+    draws = [make_sampler([arrays], seed=seed).draw() for seed in range(60)]
+    assert any(draw.noise for draw in draws)
+    assert any(draw.gamma != 1 for draw in draws)
+    assert any(draw.transform is not None for draw in draws)
+    for draw in draws:
+        first, second = (extract_patch(arrays, draw, (6, 6, 6)) for _ in range(2))
+        assert torch.equal(first.image, second.image)
+        assert torch.equal(first.labels, second.labels)
+        assert torch.isfinite(first.image).all()
+
+
+def test_the_same_seed_draws_the_same():
+    arrays = make_arrays()
+    first, second = make_sampler([arrays], seed=4), make_sampler([arrays], seed=4)
+    for _ in range(20):
+        one, two = first.draw(), second.draw()
+        assert (one.centre, one.gain, one.noise_seed) == (two.centre, two.gain, two.noise_seed)
+
+
+def test_intensities_change_as_drawn():
+    arrays = make_arrays()
+    plain = extract_patch(arrays, plain_draw((6, 7, 8)), (4, 4, 4)).image
+    changed = extract_patch(arrays, plain_draw((6, 7, 8), gain=2.0, shift=1.0, gamma=0.5), (4, 4, 4)).image
+    moved = plain * 2 + 1
+    assert torch.allclose(changed, moved.sign() * moved.abs().sqrt(), atol=1e-6)
+
+
+def test_a_flip_mirrors_image_and_labels_alike():
+    arrays = make_arrays((8, 8, 9))
+    draw = plain_draw((4, 4, 4), np.diag([1.0, 1.0, -1.0]))
+    patch = extract_patch(arrays, draw, (4, 4, 5))
+    image, labels = cut_by_hand(arrays, (4, 4, 4), (4, 4, 5))
+    assert torch.allclose(patch.image, image.flip(-1), atol=1e-4)
+    assert torch.equal(patch.labels, labels.flip(-1))
+
+
+def test_every_patch_holds_a_labelled_voxel():
+    labels = torch.zeros(30, 30, 30, dtype=torch.uint8)
+    labels[5, 5, 5], labels[25, 14, 3] = 1, 2
+    arrays = make_arrays((30, 30, 30), labels=labels)
+    sampler = make_sampler([arrays], (8, 8, 8))
+    for _ in range(200):
+        draw = sampler.draw()
+        centre = np.array(draw.centre)
+        distance = min(np.abs(centre - (5, 5, 5)).max(), np.abs(centre - (25, 14, 3)).max())
+        assert distance <= 2
+        assert (extract_patch(arrays, plain_draw(draw.centre), (8, 8, 8)).labels > 0).any()
+
+
+def test_rare_classes_are_drawn_often_and_common_ones_too():
+    labels = torch.zeros(40, 40, 40, dtype=torch.uint8)
+    labels[20] = 1
+    labels[2, 2, 2] = 2
+    sampler = make_sampler([make_arrays((40, 40, 40), labels=labels)], (4, 4, 4))
+    rare = sum(sampler.draw().centre[0] < 10 for _ in range(1000))
+    assert 200 < rare < 300  # half of the draws are balanced, half of those are of the rare class
+
+
+def test_cases_are_drawn_evenly_and_unlabelled_ones_never():
+    few, many = torch.zeros(3, 12, 14, 16, dtype=torch.uint8)[:2]
+    few[0, 0, 0], many[:] = 1, 1
+    cases = [make_arrays(labels=few), make_arrays(labels=many), make_arrays(labels=torch.zeros_like(many))]
+    sampler = make_sampler(cases)
+    drawn = Counter(sampler.draw().case for _ in range(1000))
+    assert set(drawn) == {0, 1}
+    assert 420 < drawn[0] < 580
+
+
+def test_a_patch_stays_inside_a_larger_volume():
+    arrays = make_arrays((20, 6, 20))
+    sampler = make_sampler([arrays], (8, 8, 8))
+    for _ in range(100):
+        centre = sampler.draw().centre
+        assert 4 <= centre[0] <= 16
+        assert 4 <= centre[2] <= 16
+        assert centre[1] == 3
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_flips_are_left_to_right_and_only_where_allowed(flips):
+    sampler = make_sampler([make_arrays()], flips=flips)
+    drawn = [sampler.draw().transform for _ in range(300)]
+    mirrored = [matrix for matrix in drawn if matrix is not None and np.linalg.det(matrix) < 0]
+    assert all(matrix[2, 2] < 0 < matrix[0, 0] and matrix[1, 1] > 0 for matrix in mirrored)
+    assert (len(mirrored) > 100) == flips
+    assert flips or not mirrored
+
+
+@pytest.mark.parametrize(
+    ("spacing", "thick"), [((5.0, 1.0, 1.0), 0), ((1.0, 5.0, 1.0), 1), ((1.0, 1.0, 5.0), 2)]
+)
+def test_thick_slices_are_rotated_in_their_plane_only(spacing, thick):
+    sampler = make_sampler([make_arrays(spacing=spacing)])
+    matrices = [m for m in (sampler.draw().transform for _ in range(300)) if m is not None]
+    assert len(matrices) > 30
+    for matrix in matrices:
+        others = np.delete(matrix[thick], thick), np.delete(matrix[:, thick], thick)
+        assert not np.any(others)
+    assert any(np.abs(matrix - np.diag(np.diag(matrix))).max() > 0.05 for matrix in matrices)
+
+
+def test_rotations_keep_lengths_in_mm_up_to_their_scale():
+    spacing = np.array([1.5, 1.0, 0.8])
+    sampler = make_sampler([make_arrays(spacing=tuple(spacing))])
+    axes = set()
+    for matrix in (sampler.draw().transform for _ in range(300)):
+        if matrix is not None:
+            in_mm = np.diag(spacing) @ matrix @ np.diag(1 / spacing)
+            scale = np.cbrt(np.linalg.det(in_mm))
+            assert in_mm @ in_mm.T / scale**2 == pytest.approx(np.eye(3), abs=1e-9)
+            assert 0.85 <= scale <= 1.2
+            axes.add(int(np.argmax(np.diag(in_mm))))
+    assert axes == {0, 1, 2}
+
+
+@pytest.mark.parametrize("transform", [None, np.diag([1.0, 1.0, -1.0])], ids=["cut", "flip"])
+def test_position_channels_tell_where_a_voxel_lies(transform):
+    shape = (12, 14, 16)
+    true = [torch.linspace(-1, 1, n) for n in shape]
+    arrays = make_arrays(shape)
+    patch = extract_patch(arrays, plain_draw((6, 7, 8), transform), (4, 4, 5), position=True)
+    assert patch.image.shape == (4, 4, 4, 5)
+    z, y, x = true[0][4:8], true[1][5:9], true[2][6:11]
+    if transform is not None:
+        x = x.flip(0)
+    for channel, expected in enumerate(torch.meshgrid(z, y, x, indexing="ij")):
+        assert torch.allclose(patch.image[1 + channel], expected, atol=1e-5)
+
+
+def test_position_of_a_whole_volume_runs_from_minus_one_to_one():
+    channels = position_channels((3, 1, 5), (0, 0, 0), (3, 1, 5), torch.device("cpu"))
+    assert channels[0, :, 0, 0].tolist() == [-1, 0, 1]
+    assert channels[2, 0, 0].tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert torch.isfinite(channels).all()

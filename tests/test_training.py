@@ -1,0 +1,313 @@
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from phantoms import TABLE, fix_precision, make_case, mean_dice, short_training
+
+from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import HeldOutScored, Noted, PreviewReady, StepDone, finish
+from napari_sparseseg.inference import predict_volume
+from napari_sparseseg.networks import NETWORKS
+from napari_sparseseg.settings import InferenceConfig, NetworkConfig
+from napari_sparseseg.training import _Training, train_network
+
+
+@pytest.fixture(autouse=True)
+def _fixed_precision(monkeypatch):
+    """Leave out the measurement: which format is faster differs from run to run."""
+    fix_precision(monkeypatch)
+
+
+def train(cases, config, **others):
+    """Return the result of a training, and its events."""
+    events = []
+    result = finish(train_network(cases, TABLE, config, **others), events.append)
+    return result, events
+
+
+def same_weights(first, second):
+    assert first.model.weights.keys() == second.model.weights.keys()
+    return all(torch.equal(t, second.model.weights[name]) for name, t in first.model.weights.items())
+
+
+def losses(events):
+    return [event.loss for event in events if isinstance(event, StepDone)]
+
+
+def test_a_network_learns_the_rest_of_a_volume_from_three_slices():
+    case, truth = make_case()
+    result, events = train([case], short_training(steps=80))
+    steps = losses(events)
+    assert len(steps) == 80
+    assert np.mean(steps[-10:]) < 0.5 * np.mean(steps[:10])
+    prediction = finish(predict_volume(result.model, case.image, case.spacing, InferenceConfig(device="cpu")))
+    assert mean_dice(truth, prediction.channels, case.annotation == 0) > 0.8
+    assert result.model.summary["steps"] == 80
+    assert result.model.summary["labelled_voxels"] == 3 * 18 * 18
+    assert result.held_out_dice.keys() == {"network", "preview", "both"}
+
+
+@pytest.mark.parametrize("architecture", sorted(set(NETWORKS) - {"unet"}))
+def test_every_architecture_trains(architecture):
+    case, _ = make_case()
+    config = short_training(steps=12, patch_voxels=8**3)
+    result, events = train([case], config, network_config=NetworkConfig(architecture))
+    assert np.isfinite(losses(events)).all()
+    assert losses(events)[-1] < losses(events)[0]
+    result.model.build()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    case, _ = make_case()
+    config = short_training(steps=6)
+    first, second = (train([case], config)[0] for _ in range(2))
+    assert same_weights(first, second)
+    assert not same_weights(first, train([case], replace(config, seed=1))[0])
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "axial", "preview_weight"),
+    [(4, (5, 9, 12), 0.0), (16, (5, 9, 12), 0.0), (4, (5, 9), 0.5), (16, tuple(range(2, 16)), 0.0)],
+    ids=[
+        "while labels are held out",
+        "after they have returned",
+        "with a preview",
+        "few held out to the end",
+    ],
+)
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, stop_after, axial, preview_weight):
+    case, _ = make_case(axial=axial)
+    config = short_training(steps=20, final_share=0.5, preview_weight=preview_weight, patch_voxels=8**3)
+    whole, events = train([case], config)
+    assert any(isinstance(event, HeldOutScored) for event in events)
+    work = train_network([case], TABLE, config, state_folder=tmp_path)
+    for event in work:
+        if isinstance(event, StepDone) and event.step == stop_after:
+            break
+    work.close()
+    assert (tmp_path / "state.json").is_file()
+    resumed, rest = train([case], config, state_folder=tmp_path, resume=True)
+    assert losses(rest) == losses(events)[stop_after:]
+    assert same_weights(whole, resumed)
+    assert resumed.held_out_dice == whole.held_out_dice
+    assert not list(tmp_path.iterdir())
+
+
+def test_stopping_after_every_step_never_changes_the_result(tmp_path):
+    case, _ = make_case()
+    config = short_training(steps=5, patch_voxels=8**3)
+    whole, _ = train([case], config)
+    resumed = None
+    for attempt in range(6):
+        work = train_network([case], TABLE, config, state_folder=tmp_path, resume=attempt > 0)
+        resumed = run_to_next_step(work)
+        work.close()
+    assert same_weights(whole, resumed)
+
+
+def run_to_next_step(work):
+    """Return the result of `work` where it ends before another training step."""
+    try:
+        while not isinstance(next(work), StepDone):
+            pass
+    except StopIteration as stop:
+        return stop.value
+
+
+def test_resuming_with_other_labels_is_refused(tmp_path):
+    case, _ = make_case()
+    config = short_training(steps=5)
+    work = train_network([case], TABLE, config, state_folder=tmp_path)
+    next(work)
+    work.close()
+    other, _ = make_case(axial=(5, 9))
+    for cases, settings in (([other], config), ([case], replace(config, seed=3)), ([case, case], config)):
+        with pytest.raises(InputError, match="other volumes, labels or settings"):
+            train(cases, settings, state_folder=tmp_path, resume=True)
+    with pytest.raises(InputError, match="no readable"):
+        train([case], config, state_folder=tmp_path / "nothing", resume=True)
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    case, _ = make_case()
+    config = short_training(steps=5)
+    work = train_network([case], TABLE, config, state_folder=tmp_path)
+    next(work)
+    work.close()
+    with (tmp_path / "state.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="damaged"):
+        train([case], config, state_folder=tmp_path, resume=True)
+
+
+def test_a_warm_start_begins_with_a_lower_loss():
+    case, _ = make_case()
+    trained, cold = train([case], short_training(steps=60))
+    other, _ = make_case(seed=5, shift=1)
+    result, warm = train([other], short_training(steps=5, seed=1), initial=trained.model)
+    assert np.mean(losses(warm)) < 0.6 * np.mean(losses(cold)[:5])
+    assert result.model.plan == trained.model.plan
+    assert not same_weights(result, trained)
+
+
+def test_several_volumes_of_different_shape_and_spacing_train_one_network():
+    first, _ = make_case(16)
+    second, truth = make_case(20, seed=1, axial=(1, 6, 10, 18), spacing=(1.0, 1.0, 1.6))
+    result, _ = train([first, second], short_training(steps=90, held_out_share=0.0))
+    assert result.model.spacing == pytest.approx((1.0, 1.0, 1.3))
+    prediction = finish(
+        predict_volume(result.model, second.image, second.spacing, InferenceConfig(device="cpu"))
+    )
+    assert prediction.channels.shape == truth.shape
+    assert mean_dice(truth, prediction.channels) > 0.6
+    assert result.held_out_dice == {}
+
+
+def test_thick_slices_of_one_volume_are_told_their_position():
+    case, _ = make_case(spacing=(5.0, 1.0, 1.0))
+    result, _ = train([case], short_training(steps=3))
+    assert result.model.position
+    prediction = finish(predict_volume(result.model, case.image, case.spacing, InferenceConfig(device="cpu")))
+    assert prediction.channels.shape == case.annotation.shape
+
+
+def test_training_by_the_clock_ends_in_time():
+    case, _ = make_case()
+    start = time.monotonic()
+    result, events = train([case], short_training(steps=0, seconds=1.5))
+    assert 1.4 < time.monotonic() - start < 6
+    progress = [event.progress for event in events if isinstance(event, StepDone)]
+    assert progress == sorted(progress)
+    assert result.model.summary["steps"] == len(progress) > 3
+
+
+def test_the_preview_comes_before_the_first_step_and_teaches():
+    case, truth = make_case()
+    config = short_training(steps=4, preview_weight=0.5)
+    result, events = train([case], config)
+    assert isinstance(events[0], PreviewReady)
+    assert events[0].channels.shape == truth.shape
+    assert mean_dice(truth, events[0].channels) > 0.5
+    assert result.previews[0] is not None
+    assert not same_weights(result, train([case], replace(config, preview_weight=0.0))[0])
+
+
+def test_the_weight_of_a_label_counts():
+    case, _ = make_case()
+    weights = np.ones(case.annotation.shape, np.float32)
+    config = short_training(steps=3)
+    plain = train([case], config)[0]
+    assert same_weights(plain, train([replace(case, weights=weights)], config)[0])
+    weights[9] = 0.1
+    assert not same_weights(plain, train([replace(case, weights=weights)], config)[0])
+
+
+def wrong_cases():
+    case, _ = make_case()
+    labels, image = case.annotation, case.image
+    return {
+        "hold nothing; label background": [replace(case, annotation=labels * 0)],
+        "no background": [replace(case, annotation=np.where(labels == 1, 0, labels))],
+        "nothing but background": [replace(case, annotation=labels.clip(0, 1))],
+        "on the image's grid": [replace(case, annotation=labels[1:])],
+        "extend the class table": [replace(case, annotation=np.where(labels == 3, 4, labels))],
+        "same channels": [case, replace(case, image=image.repeat(2, 0))],
+        "one weight for each voxel": [replace(case, weights=np.ones((2, 2, 2), np.float32))],
+        "hold nothing": [],
+    }
+
+
+@pytest.mark.parametrize(("sentence", "cases"), wrong_cases().items(), ids=wrong_cases())
+def test_cases_that_cannot_be_trained_on_are_told_in_a_sentence(sentence, cases):
+    with pytest.raises(InputError, match=sentence):
+        train(cases, short_training(steps=2))
+
+
+@pytest.mark.parametrize("length", [{"steps": 0}, {"steps": 5, "seconds": 5}])
+def test_the_length_is_given_once(length):
+    case, _ = make_case()
+    with pytest.raises(InputError, match="one of the two"):
+        train([case], short_training(**length))
+
+
+def test_a_model_of_other_channels_or_classes_is_no_start():
+    case, _ = make_case()
+    model = train([case], short_training(steps=1))[0].model
+    with pytest.raises(InputError, match="channels it was trained on"):
+        train([replace(case, image=case.image.repeat(2, 0))], short_training(), initial=model)
+    table = ClassTable.from_values([2, 3, 4])
+    with pytest.raises(InputError, match="same classes"):
+        finish(train_network([case], table, short_training(), initial=model))
+
+
+def out_of_memory(monkeypatch, times):
+    """Let the first `times` training steps fail as they do when a GPU's memory is full."""
+    calls = []
+    plain = _Training._train_on_batch
+
+    def fail(self):
+        calls.append(self._plan.patch)
+        if len(calls) <= times:
+            raise torch.cuda.OutOfMemoryError
+        return plain(self)
+
+    monkeypatch.setattr(_Training, "_train_on_batch", fail)
+    return calls
+
+
+def test_when_memory_runs_out_the_patch_shrinks(monkeypatch):
+    case, _ = make_case(32)
+    calls = out_of_memory(monkeypatch, 1)
+    result, events = train([case], short_training(steps=3, patch_voxels=32**3))
+    notes = [event.text for event in events if isinstance(event, Noted)]
+    assert notes == [
+        f"The GPU's memory is too small; going on with patches of {result.model.plan.patch} voxels."
+    ]
+    assert np.prod(calls[1]) < np.prod(calls[0])
+    assert result.model.summary["steps"] == 3
+
+
+def test_a_training_whose_patch_shrank_can_be_resumed(monkeypatch, tmp_path):
+    case, _ = make_case(32)
+    config = short_training(steps=4, patch_voxels=32**3)
+    out_of_memory(monkeypatch, 1)
+    whole, _ = train([case], config)
+    monkeypatch.undo()
+    fix_precision(monkeypatch)
+    with monkeypatch.context() as patched:
+        out_of_memory(patched, 1)
+        work = train_network([case], TABLE, config, state_folder=tmp_path)
+        while not isinstance(next(work), StepDone):
+            pass
+        work.close()
+    resumed, _ = train([case], config, state_folder=tmp_path, resume=True)
+    assert resumed.model.plan == whole.model.plan
+    assert same_weights(resumed, whole)
+
+
+def test_when_no_patch_fits_the_cpu_takes_over(monkeypatch):
+    case, _ = make_case()
+    calls = out_of_memory(monkeypatch, 2)
+    result, events = train([case], short_training(steps=3))
+    notes = [event.text for event in events if isinstance(event, Noted)]
+    assert notes[-1] == "The GPU's memory is too small for any patch; going on with the CPU."
+    assert len(calls) == 5
+    assert result.model.summary["device"] == "cpu"
+
+
+def test_held_out_labels_that_stay_out_give_the_best_weights_back():
+    case, _ = make_case(axial=tuple(range(2, 16)))
+    result, events = train([case], short_training(steps=30, held_out_share=0.1))
+    scores = [event.dice for event in events if isinstance(event, HeldOutScored)]
+    assert len(scores) >= 9
+    assert result.held_out_dice["network"] == max(scores)
+
+
+def test_share_zero_measures_nothing():
+    case, _ = make_case()
+    result, events = train([case], short_training(steps=5, held_out_share=0.0))
+    assert not any(isinstance(event, HeldOutScored) for event in events)
+    assert result.held_out_dice == {}
