@@ -16,7 +16,7 @@ from torch import Tensor
 EDGE_CONTRAST = 13.0
 """β: how strongly a step in normalised intensity (standard deviation 1) parts two voxels."""
 
-PRIOR_WEIGHT = 0.05
+PRIOR_WEIGHT = 0.03
 """γ: how strongly each voxel is tied to its prior."""
 
 _SMALLEST_EDGE = 1e-6

@@ -27,7 +27,7 @@ from napari_sparseseg.training import train_network
 _MARGIN_VOXELS = 24
 _GROWTH = 1.5
 _ROUNDS = 3
-_PRIOR_WEIGHT = 0.1
+_PRIOR_WEIGHT = 0.05
 _WALKED_VOXELS = 8_000_000  # the random walker needs some hundred bytes for each
 _CLEARLY_BETTER = {"network": 0.03, "preview": 0.1}  # the network is not yet done when it is measured
 

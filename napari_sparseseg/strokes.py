@@ -1,7 +1,7 @@
 """Simulated scribbles: strokes inside and along the border of each class of a slice.
 
-They imitate the protocol of ScribbleBench (Gotkowski et al. 2025): per class, background too, one
-stroke through the interior and one along the border, a little inward.
+They imitate the protocol of ScribbleBench (Gotkowski et al. 2024, arXiv:2403.12834): per class,
+background too, one stroke through the interior and one along the border, a little inward.
 """
 
 from typing import Any

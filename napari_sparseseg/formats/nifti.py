@@ -166,7 +166,7 @@ def _read_affine(path: Path, header: Any) -> tuple[NDArray[np.float64], list[str
         zooms = [*header.get_zooms()[:3], 1.0, 1.0][:3]
         affine = np.diag([*zooms, 1.0])  # the standard's "method 1", which nibabel reads as mirrored
         notes.append(
-            f"{path.name} has neither qform nor sform: RAS was assumed with the voxel size {_list(zooms)} mm; "
+            f"{path.name} has neither qform nor sform: RAS was assumed, with voxels of {_list(zooms)} mm; "
             "left and right may be swapped."
         )
     factor = _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)

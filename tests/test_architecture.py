@@ -1,0 +1,182 @@
+"""The rules of the architecture, checked on the source itself."""
+
+import ast
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import napari_sparseseg
+from napari_sparseseg.cli import app
+from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+
+PACKAGE = Path(napari_sparseseg.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip(NAMES, FILES, strict=True)}
+READERS = {"nibabel", "SimpleITK", "pydicom", "tifffile", "h5py"}
+GRAPHICS = {"napari", "qtpy", "magicgui", "PySide6", "PySide2", "PyQt5", "PyQt6", "vispy"}
+ORCHESTRATION = {"training", "segmentation", "cli", "cli_progress", "demo", "widgets"}
+
+
+def imported(name, top_level_only=False):
+    """Return the full names of all modules that a file imports, also inside functions."""
+    tree = TREES[name]
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def roots(name):
+    return {module.split(".")[0] for module in imported(name)}
+
+
+def own(name):
+    """Return the parts of the package that a file imports."""
+    return {m.split(".")[1] for m in imported(name) if m.startswith("napari_sparseseg.")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_read_in_one_place(name):
+    if not (name == "volume.py" or name.startswith("formats/")):
+        assert not roots(name) & READERS
+        assert name == "volume.py" or "formats" not in own(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_widgets_know_napari_and_qt(name):
+    if not name.startswith("widgets/"):
+        assert not roots(name) & GRAPHICS
+        assert "widgets" not in own(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_unpickled(name):
+    assert not roots(name) & {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            assert call not in ("torch.load", "eval", "exec", "joblib.load", "torch.jit.load")
+            arguments = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert arguments.get("weights_only") != "False"
+            assert arguments.get("allow_pickle", "False") == "False"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_read_in_one_sitting(name):
+    assert len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) <= 420
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_modules_are_named_for_what_they_hold(name):
+    assert Path(name).stem not in {"utils", "util", "helpers", "misc", "common", "tools"}
+
+
+@pytest.mark.parametrize(
+    "name", ["errors.py", "atomic.py", "settings.py", "events.py", "annotation.py", "volume.py"]
+)
+def test_the_data_layer_imports_nothing_above_it(name):
+    if name in TREES:
+        allowed = {"errors", "atomic", "settings", "formats", "annotation", "events"}
+        assert own(name) - allowed <= ({"volume"} if name == "volume.py" else set())
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("formats/")] or [None])
+def test_formats_know_nothing_of_networks(name):
+    if name:
+        assert own(name) <= {"errors", "atomic", "formats", "volume"}
+
+
+PARTS = {
+    "losses.py": set(),
+    "networks.py": {"atomic", "errors", "settings"},
+    "normalisation.py": {"errors"},
+    "random_walker.py": set(),
+    "sampling.py": {"networks"},
+    "resampling.py": {"networks"},
+    "postprocessing.py": {"settings"},
+    "learner.py": {"losses", "networks"},
+    "preview.py": {"annotation", "networks", "random_walker", "resampling"},
+    "checkpoint.py": {"annotation", "atomic", "errors", "networks", "normalisation", "settings"},
+    "cases.py": {"annotation", "checkpoint", "errors"},
+    "inference.py": {"checkpoint", "errors", "events", "networks", "postprocessing", "resampling", "sampling",
+                     "settings"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_know_only_the_parts_below_them(name):
+    assert {part for part in own(name) if f"{part}.py" in TREES} <= PARTS[name]
+    assert not own(name) & ORCHESTRATION
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"cli.py", "demo.py", "__init__.py", "__main__.py"}))
+def test_nothing_but_the_entry_points_imports_the_command_line(name):
+    if not name.startswith("cli"):
+        assert not own(name) & {"cli", "cli_options", "cli_progress"}
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {Path(name).stem: own(name) - {Path(name).stem} for name in NAMES if "/" not in name}
+    done, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, f"circle: {' → '.join([*open_, name])}"
+        if name in done:
+            return
+        open_.append(name)
+        for other in graph.get(name, ()):
+            visit(other)
+        done.add(open_.pop())
+
+    top_level = {
+        name: {m.split(".")[1] for m in imported(f"{name}.py", True) if m.startswith("napari_sparseseg.")}
+        for name in graph
+    }
+    graph = {name: others - {name} for name, others in top_level.items()}
+    for name in graph:
+        visit(name)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["napari_sparseseg", "napari_sparseseg.settings", "napari_sparseseg.cli_options", "napari_sparseseg.cli"],
+)
+def test_starting_loads_nothing_slow(module):
+    slow = {"torch", "monai", "sklearn", "qtpy", "vispy"} | GRAPHICS | READERS
+    code = f"import sys, {module}; print(sorted({slow!r} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_what_is_public_is_there():
+    assert set(napari_sparseseg.__all__) == set(dir(napari_sparseseg))
+    for name in napari_sparseseg.__all__:
+        assert getattr(napari_sparseseg, name) is not None
+    with pytest.raises(AttributeError):
+        napari_sparseseg.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("command", "classes"),
+    [
+        ("segment", (TrainingConfig, NetworkConfig, InferenceConfig)),
+        ("train", (TrainingConfig, NetworkConfig)),
+        ("predict", (InferenceConfig,)),
+    ],
+)
+def test_every_setting_is_a_flag(command, classes):
+    import typer
+
+    flags = {flag for p in typer.main.get_command(app).commands[command].params for flag in p.opts}
+    for settings_class in classes:
+        for entry in fields(settings_class):
+            assert f"--{entry.name.replace('_', '-')}" in flags
