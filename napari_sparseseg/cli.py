@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from napari_sparseseg.cli_input import read_annotations, read_names, read_volume, split_case
 from napari_sparseseg.cli_options import settings_from, with_settings
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from napari_sparseseg.annotation import ClassTable
     from napari_sparseseg.evaluation import Evaluation
-    from napari_sparseseg.volume import Volume
 
 SEGMENT_SECONDS = 60.0
 TRAIN_SECONDS = 300.0
@@ -76,8 +76,8 @@ def segment(
     display = ProgressDisplay()
     for target in filter(None, (out, uncertainty)):
         check_writable(target)
-    volume = _read_volume(image, frame, spacing, display)
-    [annotation], table = _read_annotations([labels], [volume], unlabelled, names)
+    volume = read_volume(image, frame, spacing, display)
+    [annotation], table = read_annotations([labels], [volume], unlabelled, names)
     result = display.run(
         segment_volume(
             volume.data,
@@ -135,9 +135,9 @@ def train(
     from napari_sparseseg.training import train_network
 
     display = ProgressDisplay()
-    pairs = [_split_case(text) for text in case]
-    volumes = [_read_volume(image, frame, spacing, display) for image, _ in pairs]
-    annotations, table = _read_annotations([labels for _, labels in pairs], volumes, unlabelled, names)
+    pairs = [split_case(text) for text in case]
+    volumes = [read_volume(image, frame, spacing, display) for image, _ in pairs]
+    annotations, table = read_annotations([labels for _, labels in pairs], volumes, unlabelled, names)
     cases = [
         Case(volume.data, volume.spacing, annotation, name=volume.name)
         for volume, annotation in zip(volumes, annotations, strict=True)
@@ -209,7 +209,7 @@ def predict(
                 )
             if target.exists() and not overwrite:
                 raise InputError(f"{target} exists already; give --overwrite to replace it.")
-            volume = _read_volume(image, frame, spacing, display)
+            volume = read_volume(image, frame, spacing, display)
             work = predict_volume(
                 network, volume.data, volume.spacing, config, probabilities=probabilities, placed=placed
             )
@@ -263,7 +263,7 @@ def evaluate(
         values = load_labels(only_where, reference)
         where = values != 0 if only_value is None else values == only_value
     present = sorted({int(v) for v in np.union1d(np.unique(true_labels), np.unique(predicted))} - {0})
-    table = ClassTable.from_values(present, _read_names(names))
+    table = ClassTable.from_values(present, read_names(names)) if present else None
     result = evaluate_prediction(predicted, true_labels, reference.spacing, table, where, tolerance)
     _print_evaluation(result, as_json)
 
@@ -326,68 +326,6 @@ def demo(
     if not as_json:
         typer.echo(f"Mean Dice on the voxels that were not labelled: {result.evaluation.mean_dice:.3f}")
         typer.echo(f"Mask, uncertainty, picture and report are in {out}.")
-
-
-def _read_volume(text: str, frame: int | None, spacing: str | None, display: Any) -> "Volume":
-    from napari_sparseseg.volume import load_volume
-
-    parts = [text] if Path(text).exists() else text.split(",")
-    volume = load_volume(parts[0] if len(parts) == 1 else parts, frame=frame, spacing=_parse_spacing(spacing))
-    for note in volume.notes:
-        display.say(note)
-    return volume
-
-
-def _parse_spacing(text: str | None) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"--spacing {text} is not three numbers; give mm as Z,Y,X, e.g. 2,0.5,0.5."
-        ) from None
-    return z, y, x
-
-
-def _split_case(text: str) -> tuple[str, Path]:
-    image, equals, labels = text.rpartition("=")
-    if not (image and equals and labels):
-        raise InputError(
-            f"--case {text} is not IMAGE=SPARSE; give a volume, an equals sign and its label file."
-        )
-    return image, Path(labels)
-
-
-def _read_names(path: Path | None) -> dict[int, str]:
-    if path is None:
-        return {}
-    try:
-        return {int(value): str(name) for value, name in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f'{path} does not give names as {{"2": "liver"}} ({error}).') from error
-
-
-def _read_annotations(
-    paths: list[Path], volumes: "list[Volume]", unlabelled: int | None, names: Path | None
-) -> "tuple[list[NDArray[np.uint8]], ClassTable]":
-    """Read label files, one per volume, and the classes that occur in any of them."""
-    from napari_sparseseg.annotation import ClassTable, annotation_from_file, check_convention, painted_values
-    from napari_sparseseg.volume import load_labels
-
-    stored = [load_labels(path, volume) for path, volume in zip(paths, volumes, strict=True)]
-    if unlabelled is None:
-        for path, values in zip(paths, stored, strict=True):
-            check_convention(values, str(path))
-    convention = unlabelled or 0
-    painted = sorted({value for values in stored for value in painted_values(values, convention)})
-    if not painted:
-        raise InputError(
-            f"{paths[0]} has no voxel of a class; label background and at least one class "
-            "(see --unlabelled for what the values mean)."
-        )
-    table = ClassTable.from_values(painted, _read_names(names))
-    return [annotation_from_file(values, table, convention) for values in stored], table
 
 
 def _with_length(config: TrainingConfig, seconds: float) -> TrainingConfig:

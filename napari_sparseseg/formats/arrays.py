@@ -79,8 +79,8 @@ def _make_stored(
 
 def _read_numpy(path: Path, frame: int | None) -> StoredImage:
     spacing = affine = None
-    with refuse_unreadable(path, "a numpy array", zipfile.BadZipFile):
-        content = np.load(path, allow_pickle=False)
+    with refuse_unreadable(path, "a numpy array", zipfile.BadZipFile), path.open("rb") as file:
+        content = np.load(file, allow_pickle=False)
         if isinstance(content, np.ndarray):
             return _make_stored(path, content, frame, "npy", None)
         with content:
@@ -134,10 +134,7 @@ def _read_tiff(path: Path, frame: int | None) -> StoredImage:
                 f"{path} holds {len(file.series)} images of different kinds; save one to a file."
             )
         series = file.series[0]
-        for page in series.pages:
-            if page is not None:
-                ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-                refuse_truncated(path, file.filehandle.size, max(ends, default=0))
+        _refuse_truncated_tiff(path, file)
         array, axes = series.asarray(), "".join(_TIFF_AXES.get(axis, axis) for axis in series.axes)
         spacing = _tiff_spacing(file)
     notes: tuple[str, ...] = ()
@@ -149,6 +146,18 @@ def _read_tiff(path: Path, frame: int | None) -> StoredImage:
         array = array[choose_frame(path, len(array), frame)]
         frame = None
     return _make_stored(path, array, frame, "TIFF", spacing, notes=notes)
+
+
+def _refuse_truncated_tiff(path: Path, file: Any) -> None:
+    """Refuse a file that ends before its last page; tifffile reads the pages before as if they were all."""
+    handle = file.filehandle
+    handle.seek(file.pages.next_page_offset)
+    end_of_chain = handle.read(file.tiff.offsetsize)
+    if len(end_of_chain) < file.tiff.offsetsize or any(end_of_chain):
+        raise InputError(f"{path} is truncated: pages are missing at its end; copy or export it again.")
+    for page in file.pages:
+        ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        refuse_truncated(path, handle.size, max(ends, default=0))
 
 
 def _arrange_tiff(path: Path, array: NDArray[Any], axes: str) -> tuple[NDArray[Any], str]:

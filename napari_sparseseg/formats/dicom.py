@@ -84,9 +84,11 @@ def _read_header(file: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of each value that breaks a rule of the standard
             return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-    except (InvalidDicomError, EOFError):
+    except InvalidDicomError:
+        if file.suffix.lower() in (".dcm", ".ima"):
+            raise InputError(f"{file} is not DICOM, in spite of its name; copy it again.") from None
         return None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{file} is a damaged DICOM file ({error}); copy it again.") from error
 
 

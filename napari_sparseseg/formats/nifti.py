@@ -1,10 +1,9 @@
 """NIfTI-1 and NIfTI-2, single files and pairs, either byte order; and Analyze 7.5 pairs."""
 
-import gzip
 import struct
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -17,7 +16,14 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.formats.stored import CHUNK, RAS_TO_LPS, StoredImage, choose_frame, refuse_unreadable
+from napari_sparseseg.formats.stored import (
+    RAS_TO_LPS,
+    StoredImage,
+    choose_frame,
+    open_by_content,
+    read_to_end,
+    refuse_unreadable,
+)
 
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _LARGEST_NIFTI1_AXIS = 32767
@@ -28,10 +34,10 @@ def read(path: Path, frame: int | None) -> StoredImage:
     with ExitStack() as stack:
         stack.enter_context(refuse_unreadable(path, "NIfTI", HeaderDataError))
         header_path, image_path = _find_pair(path)
-        header_file, notes = _open_by_content(header_path, stack)
+        header_file, notes = open_by_content(header_path, stack)
         image_file = header_file
         if image_path != header_path:
-            image_file, _ = _open_by_content(image_path, stack)
+            image_file, _ = open_by_content(image_path, stack)
         header_class = _find_header_class(path, header_file.read(348), paired=image_path != header_path)
         header_file.seek(0)
         header = header_class.from_fileobj(header_file, check=False)
@@ -39,8 +45,7 @@ def read(path: Path, frame: int | None) -> StoredImage:
         affine, geometry_notes = _read_affine(path, header)
         proxy = ArrayProxy(image_file, header)
         voxels = proxy.get_unscaled()
-        while image_file.read(CHUNK):  # to the end, where gzip keeps its checksum
-            pass
+        read_to_end(image_file)
         return StoredImage(
             data=_arrange_axes(path, voxels, frame),
             affine=RAS_TO_LPS @ affine,
@@ -99,19 +104,6 @@ def _find_pair(path: Path) -> tuple[Path, Path]:
         if not name.exists():
             raise InputError(f"{path} is one half of a pair, and {name.name} is missing; put it beside it.")
     return names
-
-
-def _open_by_content(path: Path, stack: ExitStack) -> tuple[BinaryIO, list[str]]:
-    file = stack.enter_context(path.open("rb"))
-    compressed = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    notes = []
-    if compressed != (path.suffix.lower() == ".gz"):
-        state = "is gzip-compressed" if compressed else "is not compressed"
-        notes.append(f"{path.name} {state}, unlike its name says; it was read by its content.")
-    if compressed:
-        return stack.enter_context(gzip.GzipFile(fileobj=file)), notes  # type: ignore[return-value]
-    return file, notes
 
 
 def _find_header_class(path: Path, head: bytes, paired: bool) -> Any:

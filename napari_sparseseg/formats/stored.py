@@ -1,12 +1,13 @@
 """What every reader hands back, and the refusals that all readers share."""
 
+import gzip
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,26 @@ def refuse_unreadable(path: Path, kind: str, *errors: type[Exception]) -> Iterat
             f"{path} cannot be read as {kind} ({reason}): it is damaged or incomplete, or its name is wrong; "
             "copy or export it again."
         ) from error
+
+
+def open_by_content(path: Path, stack: ExitStack) -> tuple[BinaryIO, list[str]]:
+    """Open `path` until `stack` ends, decompressed if need be; note a name that says otherwise."""
+    file = stack.enter_context(path.open("rb"))
+    compressed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    notes = []
+    if compressed != (path.suffix.lower() in (".gz", ".mgz")):
+        state = "is gzip-compressed" if compressed else "is not compressed"
+        notes.append(f"{path.name} {state}, unlike its name says; it was read by its content.")
+    if compressed:
+        return stack.enter_context(gzip.GzipFile(fileobj=file)), notes  # type: ignore[return-value]
+    return file, notes
+
+
+def read_to_end(file: BinaryIO) -> None:
+    """Read what is left of a file: a gzip stream keeps its checksum there."""
+    while file.read(CHUNK):
+        pass
 
 
 def refuse_truncated(path: Path, found: int, expected: int) -> None:

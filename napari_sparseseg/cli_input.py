@@ -1,0 +1,81 @@
+"""Reading what the command line names: volumes, label files, class names."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_sparseseg.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_sparseseg.annotation import ClassTable
+    from napari_sparseseg.cli_progress import ProgressDisplay
+    from napari_sparseseg.volume import Volume
+
+
+def read_volume(text: str, frame: int | None, spacing: str | None, display: "ProgressDisplay") -> "Volume":
+    """Read ``a.nii.gz`` or, as channels, ``a.nii.gz,b.nii.gz``; what was noticed in reading is shown."""
+    from napari_sparseseg.volume import load_volume
+
+    parts = [text] if Path(text).exists() else text.split(",")
+    volume = load_volume(parts[0] if len(parts) == 1 else parts, frame=frame, spacing=parse_spacing(spacing))
+    for note in volume.notes:
+        display.say(note)
+    return volume
+
+
+def parse_spacing(text: str | None) -> tuple[float, float, float] | None:
+    """Read ``Z,Y,X`` in mm."""
+    if text is None:
+        return None
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--spacing {text} is not three numbers; give mm as Z,Y,X, e.g. 2,0.5,0.5."
+        ) from None
+    return z, y, x
+
+
+def split_case(text: str) -> tuple[str, Path]:
+    """Split ``IMAGE=SPARSE``."""
+    image, equals, labels = text.rpartition("=")
+    if not (image and equals and labels):
+        raise InputError(
+            f"--case {text} is not IMAGE=SPARSE; give a volume, an equals sign and its label file."
+        )
+    return image, Path(labels)
+
+
+def read_names(path: Path | None) -> dict[int, str]:
+    """Read a JSON file of class values and names; no file gives no names."""
+    if path is None:
+        return {}
+    try:
+        return {int(value): str(name) for value, name in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f'{path} does not give names as {{"2": "liver"}} ({error}).') from error
+
+
+def read_annotations(
+    paths: list[Path], volumes: "list[Volume]", unlabelled: int | None, names: Path | None
+) -> "tuple[list[NDArray[np.uint8]], ClassTable]":
+    """Read label files, one per volume, and the classes that occur in any of them."""
+    from napari_sparseseg.annotation import ClassTable, annotation_from_file, check_convention, painted_values
+    from napari_sparseseg.volume import load_labels
+
+    stored = [load_labels(path, volume) for path, volume in zip(paths, volumes, strict=True)]
+    if unlabelled is None:
+        for path, values in zip(paths, stored, strict=True):
+            check_convention(values, str(path))
+    convention = unlabelled or 0
+    painted = sorted({value for values in stored for value in painted_values(values, convention)})
+    if not painted:
+        raise InputError(
+            f"{paths[0]} has no voxel of a class; label background and at least one class "
+            "(see --unlabelled for what the values mean)."
+        )
+    table = ClassTable.from_values(painted, read_names(names))
+    return [annotation_from_file(values, table, convention) for values in stored], table

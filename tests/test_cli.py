@@ -1,0 +1,199 @@
+import json
+import signal
+import sys
+
+import numpy as np
+import pytest
+from phantoms import make_image, make_truth
+
+from napari_sparseseg import cli
+from napari_sparseseg.cli_progress import ProgressDisplay
+from napari_sparseseg.events import StepDone
+from napari_sparseseg.volume import load_labels, load_volume, save_labels, save_map, volume_from_array
+
+FAST = ["--steps", "25", "--patch-voxels", "2000", "--device", "cpu"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """An image, its truth and three labelled slices in the default convention, as NIfTI."""
+    truth = make_truth().astype(np.int32)
+    volume = volume_from_array(make_image(truth), (2.0, 1.0, 1.0))
+    painted = np.array([1, 2, 7])[truth]
+    sparse = np.zeros_like(painted)
+    sparse[9], sparse[:, 11], sparse[:, :, 6] = painted[9], painted[:, 11], painted[:, :, 6]
+    save_map(tmp_path / "image.nii.gz", volume.data[0], volume)
+    save_labels(tmp_path / "truth.nii.gz", np.array([0, 2, 7])[truth], volume)
+    save_labels(tmp_path / "sparse.nii.gz", sparse, volume)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line as the console script does; return exit code, standard output and error."""
+
+    def run_command(*words):
+        monkeypatch.setattr(sys, "argv", ["sparseseg", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command
+
+
+def test_segment_writes_mask_uncertainty_and_model_on_the_source_grid(files, run):
+    mask, uncertainty, model = files / "mask.nii.gz", files / "u.nii.gz", files / "model"
+    code, out, _ = run(
+        "segment", files / "image.nii.gz", "--labels", files / "sparse.nii.gz", "--out", mask,
+        "--uncertainty", uncertainty, "--save-model", model, "--json", *FAST,
+    )  # fmt: skip
+    assert code == 0
+    report = json.loads(out)
+    assert report["training"]["steps"] == 25
+    image = load_volume(files / "image.nii.gz")
+    labels = load_labels(mask, image)  # refuses another grid
+    sparse = load_labels(files / "sparse.nii.gz", image)
+    assert set(np.unique(labels)) <= {0, 2, 7}
+    np.testing.assert_array_equal(labels[sparse > 0], np.where(sparse == 1, 0, sparse)[sparse > 0])
+    volumes = {int(name.split()[-1]): ml for name, ml in report["volumes_ml"].items()}
+    assert volumes[7] == pytest.approx((labels == 7).sum() * 0.002)
+    assert 0 <= load_volume(uncertainty).data.min() <= load_volume(uncertainty).data.max() <= 1.001
+    assert {path.name for path in model.iterdir()} == {"model.json", "model.safetensors"}
+
+
+def test_a_model_predicts_other_volumes_and_a_bad_file_does_not_stop_it(files, run):
+    model, out = files / "model", files / "masks"
+    case = f"{files / 'image.nii.gz'}={files / 'sparse.nii.gz'}"
+    assert run("train", "--case", case, "--case", case, "--out", model, *FAST)[0] == 0
+    (files / "bad.nii.gz").write_bytes(b"")
+    images = [files / "image.nii.gz", files / "bad.nii.gz", files / "missing.nii.gz"]
+    code, text, errors = run(
+        "predict", "--model", model, "--out", out, *images, "--uncertainty", "--probabilities"
+    )
+    assert code == 2
+    assert "1 of 3" in text
+    assert "bad.nii.gz is empty" in errors
+    assert "missing.nii.gz does not exist" in errors
+    image = load_volume(files / "image.nii.gz")
+    assert set(np.unique(load_labels(out / "image.nii.gz", image))) <= {0, 2, 7}
+    probabilities = load_volume(out / "image_probabilities.nii.gz").data
+    assert probabilities.shape == (3, *image.shape)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=0.01)
+    written = (out / "image.nii.gz").stat().st_mtime_ns
+    code, _, errors = run("predict", "--model", model, "--out", out, images[0])
+    assert code == 2
+    assert "--overwrite" in errors
+    assert (out / "image.nii.gz").stat().st_mtime_ns == written
+    assert run("predict", "--model", model, "--out", out, images[0], "--overwrite")[0] == 0
+
+
+def test_ctrl_c_keeps_the_state_and_resume_ends_with_the_same_weights(files, run, monkeypatch):
+    case = f"{files / 'image.nii.gz'}={files / 'sparse.nii.gz'}"
+    assert run("train", "--case", case, "--out", files / "whole", *FAST)[0] == 0
+    show = ProgressDisplay._show
+
+    def press_ctrl_c(display, event):
+        show(display, event)
+        if isinstance(event, StepDone) and event.step == 10:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressDisplay, "_show", press_ctrl_c)
+    code, _, errors = run("train", "--case", case, "--out", files / "parts", *FAST)
+    assert code != 0
+    assert "--resume" in errors
+    assert not (files / "parts" / "model.json").exists()
+    monkeypatch.setattr(ProgressDisplay, "_show", show)
+    assert run("train", "--case", case, "--out", files / "parts", "--resume", *FAST)[0] == 0
+    weights = [(files / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+    assert not (files / "parts" / "state.json").exists()
+
+
+def test_sparsify_and_evaluate_chain(files, run):
+    sparse = files / "simulated.nii.gz"
+    code, out, _ = run(
+        "sparsify", files / "truth.nii.gz", "--out", sparse, "--slices", 3, "--style", "scribbles"
+    )
+    assert code == 0
+    assert "--unlabelled 255" in out
+    truth = load_volume(files / "truth.nii.gz")
+    values = load_labels(sparse, truth)
+    labelled = values != 255
+    np.testing.assert_array_equal(values[labelled], load_labels(files / "truth.nii.gz", truth)[labelled])
+    code, out, _ = run("evaluate", files / "truth.nii.gz", files / "truth.nii.gz", "--json",
+                       "--only-where", sparse, "--only-value", 255)  # fmt: skip
+    scores = json.loads(out)
+    assert code == 0
+    assert scores["mean_dice"] == 1
+    assert scores["voxels_compared"] == (~labelled).sum()
+
+
+def test_labels_of_the_other_convention_are_asked_about(files, run):
+    sparse = files / "simulated.nii.gz"
+    run("sparsify", files / "truth.nii.gz", "--out", sparse, "--slices", 3)
+    code, _, errors = run(
+        "segment", files / "image.nii.gz", "--labels", sparse, "--out", files / "m.nii.gz", *FAST
+    )
+    assert code == 2
+    assert "--unlabelled 255" in errors
+
+
+def test_channels_on_one_grid(files, run):
+    image = f"{files / 'image.nii.gz'},{files / 'truth.nii.gz'}"
+    mask, model = files / "m.nii.gz", files / "model"
+    labels = ["--labels", files / "sparse.nii.gz", "--out", mask, "--save-model", model]
+    assert run("segment", image, *labels, *FAST)[0] == 0
+    assert json.loads((model / "model.json").read_text())["channels"] == 2
+    code, _, errors = run("predict", "--model", model, "--out", files / "p", files / "image.nii.gz")
+    assert code == 2
+    assert "1 channel" in errors
+    assert "2" in errors
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"image": "none.nii.gz"}, "does not exist"),
+        ({"--labels": "none.nii.gz"}, "does not exist"),
+        ({"--out": "mask.jpg"}, "cannot be written"),
+        ({"--out": "image.nii.gz/mask.nii.gz"}, "cannot be written"),
+        ({"--labels": "image.nii.gz"}, "whole numbers"),
+        ({"--spacing": "1,2"}, "Z,Y,X"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(files, run, change, sentence):
+    options = {"--labels": "sparse.nii.gz", "--out": "mask.nii.gz"} | change
+    image = files / options.pop("image", "image.nii.gz")
+    words = []
+    for name, value in options.items():
+        words += [name, files / value if name in ("--labels", "--out") else value]
+    code, out, errors = run("segment", image, *words, *FAST)
+    assert code == 2
+    assert out == ""
+    assert sentence in errors
+    assert "Traceback" not in errors
+    assert not (files / "mask.nii.gz").exists()
+
+
+def test_a_wrong_case_and_a_wrong_model_are_told(files, run):
+    code, _, errors = run("train", "--case", "image.nii.gz", "--out", files / "model", *FAST)
+    assert code == 2
+    assert "IMAGE=SPARSE" in errors
+    code, _, errors = run("predict", "--model", files, "--out", files / "p", files / "image.nii.gz")
+    assert code == 2
+    assert "model.json" in errors
+
+
+def test_the_demo_writes_all_it_promises(tmp_path, run):
+    code, out, _ = run("demo", "--out", tmp_path, "--seconds", 6, "--json")
+    assert code == 0
+    assert json.loads(out)["mean_dice"] > 0.6
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["slices"] == 3
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "comparison.png", "mask.nii.gz", "report.json", "sparse_labels.nii.gz", "uncertainty.nii.gz",
+    }  # fmt: skip
