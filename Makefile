@@ -23,6 +23,7 @@ gui: $(VENV)/gui.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/sparse_labels.py
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) demo_output build *.egg-info

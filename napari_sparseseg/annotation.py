@@ -60,7 +60,7 @@ class ClassTable:
         values = [entry.value for entry in self.classes[1:]]
         if len(self.classes) < 2:
             raise InputError("a class table needs background and at least one class; add a class.")
-        if len(set(values)) < len(values) or any(value <= 0 for value in values):
+        if len(set(values)) < len(values) or any(not 0 < value < 2**31 for value in values):
             raise InputError(f"class values must be different positive whole numbers, not {values}.")
 
     @classmethod

@@ -51,7 +51,9 @@ class NetworkPlan:
             kernels = tuple(to_triple(level) for level in values["kernels"])
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"the network's plan cannot be read ({error}).") from error
-        sizes_fit = all(1 <= size <= 1024 for size in patch) and 1 < len(strides) == len(kernels) <= 8
+        sizes_fit = all(1 <= size <= 1024 for size in patch) and 1 < len(strides) == len(kernels) <= max(
+            _LEVELS.values()
+        )
         strides_fit = all(step in (1, 2) for level in strides for step in level)
         kernels_fit = all(size in (1, 3) for level in kernels for size in level)
         divisors = [math.prod(level[axis] for level in strides) for axis in range(3)]

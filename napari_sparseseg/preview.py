@@ -214,10 +214,15 @@ class FeatureVolume:
 
 
 def choose_classifier(
-    annotation: NDArray[np.integer[Any]], features: FeatureVolume, classes: int, seed: int
+    annotation: NDArray[np.integer[Any]],
+    features: FeatureVolume,
+    classes: int,
+    seed: int,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> PreviewChoice:
     """Try every classifier, with and without position, on each labelled slice after fitting it to the others.
 
+    No further slice is left out once `out_of_time` says so.
     With a single labelled slice nothing can be tried: then a forest without position is chosen, which
     cannot mistake the slice's place for a property of its classes.
     """
@@ -229,7 +234,7 @@ def choose_classifier(
     folds = 0
     for fold in range(min(len(units), _MOST_FOLDS) if len(units) > 1 else 0):
         rest = np.concatenate([unit.voxels for unit in units[:fold] + units[fold + 1 :]])
-        if len(np.unique(channels[rest])) < 2:
+        if len(np.unique(channels[rest])) < 2 or (folds and out_of_time()):
             continue
         folds += 1
         fit = _draw_balanced(rest, channels, _TRIAL_VOXELS, random)
@@ -327,9 +332,12 @@ class PreviewTeacher:
         self._classes = classes
         self._seed = seed
 
-    def choose(self, annotation: NDArray[np.integer[Any]]) -> PreviewChoice:
-        """Choose a classifier by leaving out the labelled slices of ``(Z, Y, X)`` `annotation` in turn."""
-        return choose_classifier(self._on_grid(annotation), self._features, self._classes, self._seed)
+    def choose(
+        self, annotation: NDArray[np.integer[Any]], out_of_time: Callable[[], bool] = lambda: False
+    ) -> PreviewChoice:
+        """Choose a classifier by leaving labelled slices of `annotation` out, while there is time."""
+        annotation = self._on_grid(annotation)
+        return choose_classifier(annotation, self._features, self._classes, self._seed, out_of_time)
 
     def picture(self, annotation: NDArray[np.integer[Any]], choice: PreviewChoice) -> Preview | None:
         """Fit to ``(Z, Y, X)`` `annotation` and classify the volume; None with fewer than two classes.

@@ -228,11 +228,11 @@ class _Training:
         self._partial_previews = list(self._previews)
         choice = None
         for case, (data, held_out) in enumerate(zip(self._cases, self._held_out, strict=True)):
-            if not self._config.steps and self.progress > _PREVIEW_SHARE:
+            if self._out_of_preview_time():
                 yield Noted(f"There was time for the previews of {case} of {len(self._cases)} volumes.")
                 return
             teacher = PreviewTeacher(data.image, data.spacing, len(self._table), self._config.seed)
-            choice = choice or teacher.choose(data.annotation)
+            choice = choice or teacher.choose(data.annotation, self._out_of_preview_time)
             preview = teacher.picture(data.annotation, choice)
             self._previews[case] = preview
             if preview is not None:
@@ -240,6 +240,9 @@ class _Training:
                 yield PreviewReady(case, channels, choice.name, choice.held_out_dice)
             kept = _without(data.annotation, held_out)
             self._partial_previews[case] = teacher.picture(kept, choice) if len(held_out) else preview
+
+    def _out_of_preview_time(self) -> bool:
+        return not self._config.steps and self.progress > _PREVIEW_SHARE
 
     def start_phase(self) -> None:
         """Lay out the labels to learn from: all of them in the final phase, else without those held out."""
