@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
+# A half-made environment must not pass for a made one.
+.DELETE_ON_ERROR:
+
 .PHONY: demo test gui lint bench clean
 
 demo: $(VENV)/demo.stamp

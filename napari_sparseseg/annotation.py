@@ -30,6 +30,7 @@ SOURCE_WEIGHTS: Mapping[str, float] = {
 }
 """Weight of a label by where it comes from; a user's own stroke always wins over every other source."""
 
+_MOST_CLASSES = 254
 _LARGEST_UNIT = 0.6  # a single slice may hold this share of all labels and still be held out
 _LEAST_KEPT = 0.25  # of each class's labels stay in training
 
@@ -60,6 +61,11 @@ class ClassTable:
         values = [entry.value for entry in self.classes[1:]]
         if len(self.classes) < 2:
             raise InputError("a class table needs background and at least one class; add a class.")
+        if len(self.classes) > _MOST_CLASSES:
+            raise InputError(
+                f"the labels hold {len(values)} different classes and at most {_MOST_CLASSES - 1} fit; "
+                "instance labels (one number per object) must first become classes."
+            )
         if len(set(values)) < len(values) or any(not 0 < value < 2**31 for value in values):
             raise InputError(f"class values must be different positive whole numbers, not {values}.")
 
@@ -182,9 +188,10 @@ def annotation_from_file(
     return annotation
 
 
-def mask_from_channels(channels: NDArray[np.integer[Any]], table: ClassTable) -> NDArray[np.int32]:
+def mask_from_channels(channels: NDArray[np.integer[Any]], table: ClassTable) -> NDArray[np.integer[Any]]:
     """Turn class channels (0 = background) ``(Z, Y, X)`` into the values a mask file holds."""
-    mask: NDArray[np.int32] = np.asarray(table.mask_values, np.int32)[channels]
+    smallest_type = np.uint8 if max(table.mask_values) < 256 else np.int32
+    mask: NDArray[np.integer[Any]] = np.asarray(table.mask_values, smallest_type)[channels]
     return mask
 
 

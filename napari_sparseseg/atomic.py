@@ -39,6 +39,14 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
 
 
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise `InputError` where results cannot be written to `folder`, before long work is done for it."""
+    folder = Path(folder).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InputError(f"{folder} cannot be written: {existing} does not take files; choose another place.")
+
+
 def write_text(target: str | os.PathLike[str], text: str) -> None:
     """Write `text` to `target` atomically, as UTF-8."""
     with atomic_path(target) as temporary:

@@ -13,6 +13,11 @@ from torch import Tensor
 from napari_sparseseg.annotation import BACKGROUND, ClassTable
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.networks import Triple, to_triple
+from napari_sparseseg.normalisation import Normalisation
+from napari_sparseseg.resampling import resample_image, resample_labels, shape_at
+
+Region = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,9 @@ class Case:
         ``(Z, Y, X)`` weight ≥ 0 of each label by its source; None for 1 everywhere.
     name
         For messages.
+    region
+        Learn and classify only inside this box; None for everywhere.  Intensities are normalised, and
+        positions are counted, by the whole volume all the same, so that the network fits all of it.
     """
 
     image: NDArray[np.float32]
@@ -38,6 +46,46 @@ class Case:
     annotation: NDArray[np.integer[Any]]
     weights: NDArray[np.float32] | None = None
     name: str = "volume"
+    region: Region | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase(Case):
+    """A case normalised, at the training spacing, and cut to its region.
+
+    Attributes
+    ----------
+    start, whole
+        Where the region begins in the whole volume, and that volume's shape, in voxels ``(Z, Y, X)``.
+    """
+
+    start: Triple = (0, 0, 0)
+    whole: Triple = (0, 0, 0)
+
+
+def prepare_case(
+    case: Case, normalisation: Normalisation, spacing: tuple[float, float, float]
+) -> PreparedCase:
+    """Normalise a case, bring it to `spacing` and cut it to its region."""
+    image = normalisation.apply(case.image)
+    annotation, weights, region = case.annotation, case.weights, case.region
+    before = to_triple(annotation.shape)
+    shape = shape_at(before, case.spacing, spacing)
+    if shape != before:
+        image = resample_image(image, shape)
+        annotation = resample_labels(annotation, shape)
+        weights = None if weights is None else resample_labels(weights, shape)
+        region = None  # it was given on the grid that is no more
+    z, y, x = region or tuple(slice(0, length) for length in shape)
+    return PreparedCase(
+        np.ascontiguousarray(image[:, z, y, x]),
+        spacing,
+        np.ascontiguousarray(annotation[z, y, x]),
+        None if weights is None else np.ascontiguousarray(weights[z, y, x]),
+        case.name,
+        start=(z.start, y.start, x.start),
+        whole=shape,
+    )
 
 
 def check_cases(cases: Sequence[Case], table: ClassTable, initial: Model | None = None) -> None:
@@ -74,10 +122,10 @@ def check_cases(cases: Sequence[Case], table: ClassTable, initial: Model | None 
             f"the model to start from takes {initial.channels} channels and the volumes have "
             f"{cases[0].image.shape[0]}; give the channels it was trained on."
         )
-    if initial and len(initial.table) != len(table):
+    if initial and initial.table.mask_values != table.mask_values:
         raise InputError(
-            f"the model to start from knows {len(initial.table)} classes and the labels have {len(table)}; "
-            "both must have the same classes."
+            f"the model to start from knows the class values {initial.table.mask_values[1:]} and the labels "
+            f"have {table.mask_values[1:]}; both must have the same classes."
         )
 
 

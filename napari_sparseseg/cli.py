@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from napari_sparseseg.cli_input import read_annotations, read_names, read_volume, split_case
+from napari_sparseseg.atomic import check_folder
+from napari_sparseseg.cli_input import (
+    name_volume,
+    read_annotations,
+    read_names,
+    read_volume,
+    refuse_overwriting,
+    split_case,
+    split_channels,
+)
 from napari_sparseseg.cli_options import settings_from, with_settings
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
@@ -76,6 +85,9 @@ def segment(
     display = ProgressDisplay()
     for target in filter(None, (out, uncertainty)):
         check_writable(target)
+        refuse_overwriting(target, [labels, *split_channels(image)])
+    if save_model:
+        check_folder(save_model)
     volume = read_volume(image, frame, spacing, display)
     [annotation], table = read_annotations([labels], [volume], unlabelled, names)
     result = display.run(
@@ -135,9 +147,13 @@ def train(
     from napari_sparseseg.training import train_network
 
     display = ProgressDisplay()
+    check_folder(out)
+    initial = load_model(init) if init else None
     pairs = [split_case(text) for text in case]
     volumes = [read_volume(image, frame, spacing, display) for image, _ in pairs]
-    annotations, table = read_annotations([labels for _, labels in pairs], volumes, unlabelled, names)
+    annotations, table = read_annotations(
+        [labels for _, labels in pairs], volumes, unlabelled, names, initial.table if initial else None
+    )
     cases = [
         Case(volume.data, volume.spacing, annotation, name=volume.name)
         for volume, annotation in zip(volumes, annotations, strict=True)
@@ -148,14 +164,15 @@ def train(
         table,
         config,
         settings_from(NetworkConfig, settings),
-        initial=load_model(init) if init else None,
+        initial=initial,
         state_folder=out,
         resume=resume,
     )
     try:
         result = display.run(work)
     except KeyboardInterrupt:
-        display.say(f"Stopped; go on with the same command and --resume. The state is in {out}.")
+        kept = (out / "state.json").exists()
+        display.say(f"Stopped; go on with the same command and --resume ({out})." if kept else "Stopped.")
         raise
     save_model(out, result.model)
     report = {"model": str(out), "training": dict(result.model.summary)}
@@ -190,9 +207,10 @@ def predict(
     from napari_sparseseg.checkpoint import load_model
     from napari_sparseseg.cli_progress import ProgressDisplay
     from napari_sparseseg.inference import place_model, predict_volume
-    from napari_sparseseg.volume import save_labels, save_map, short_name
+    from napari_sparseseg.volume import save_labels, save_map
 
     display = ProgressDisplay()
+    check_folder(out)
     config = settings_from(InferenceConfig, settings)
     network = load_model(model)
     placed = place_model(network, config.device)
@@ -200,13 +218,14 @@ def predict(
     for image in images:
         row: dict[str, Any] = {"image": image}
         rows.append(row)
-        stem = short_name(Path(image.split(",")[0]))
+        stem = name_volume(image)
         try:
             target = out / f"{stem}.nii.gz"
             if any(other.get("mask") == str(target) for other in rows):
                 raise InputError(
                     f"{image} would overwrite the mask of another volume of the same name; rename one."
                 )
+            refuse_overwriting(target, split_channels(image))
             if target.exists() and not overwrite:
                 raise InputError(f"{target} exists already; give --overwrite to replace it.")
             volume = read_volume(image, frame, spacing, display)
@@ -246,16 +265,18 @@ def evaluate(
         float | None, typer.Option(min=0, help="Tolerance of the surface Dice in mm.")
     ] = None,
     names: NamesOption = None,
+    spacing: SpacingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a mask with the truth: Dice, IoU, HD95, surface Dice and volume error per class."""
     import numpy as np
 
     from napari_sparseseg.annotation import ClassTable
+    from napari_sparseseg.cli_progress import ProgressDisplay
     from napari_sparseseg.evaluation import evaluate_prediction
-    from napari_sparseseg.volume import load_labels, load_volume
+    from napari_sparseseg.volume import load_labels
 
-    reference = load_volume(truth)
+    reference = read_volume(str(truth), None, spacing, ProgressDisplay())
     true_labels = load_labels(truth, reference)
     predicted = load_labels(prediction, reference)
     where = None
@@ -279,8 +300,10 @@ def sparsify(
     style: Annotated[
         Literal["slices", "scribbles"], typer.Option(help="Whole slices, or strokes on them.")
     ] = "slices",
-    seed: Annotated[int, typer.Option(min=0, help="Start of all random numbers.")] = 0,
-    unlabelled: Annotated[int, typer.Option(min=1, help="Value to write where nothing is labelled.")] = 255,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Start of all random numbers.")] = 0,
+    unlabelled: Annotated[
+        int, typer.Option(min=1, max=2**31 - 1, help="Value to write where nothing is labelled.")
+    ] = 255,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate an annotator: keep only a few slices or strokes of a dense mask."""
@@ -289,6 +312,7 @@ def sparsify(
     from napari_sparseseg.sparsification import sparsify_labels
     from napari_sparseseg.volume import load_labels, load_volume, save_labels
 
+    refuse_overwriting(out, [truth])
     volume = load_volume(truth)
     sparse = sparsify_labels(
         load_labels(truth, volume),
@@ -312,7 +336,7 @@ def sparsify(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
     seconds: Annotated[float, typer.Option(min=1, help="Train for this long.")] = SEGMENT_SECONDS,
-    seed: Annotated[int, typer.Option(min=0, help="Start of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Start of all random numbers.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Segment the sample brain from three labelled slices, and compare with the truth."""
@@ -340,7 +364,7 @@ def _volumes_ml(
 ) -> dict[str, float]:
     import numpy as np
 
-    counts = np.bincount(channels.reshape(-1), minlength=len(table))
+    counts = [np.count_nonzero(channels == channel) for channel in range(len(table))]
     voxel_ml = spacing[0] * spacing[1] * spacing[2] / 1000
     return {name: float(count * voxel_ml) for name, count in zip(table.names[1:], counts[1:], strict=True)}
 

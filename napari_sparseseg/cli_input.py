@@ -1,6 +1,7 @@
 """Reading what the command line names: volumes, label files, class names."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,34 @@ def read_volume(text: str, frame: int | None, spacing: str | None, display: "Pro
     """Read ``a.nii.gz`` or, as channels, ``a.nii.gz,b.nii.gz``; what was noticed in reading is shown."""
     from napari_sparseseg.volume import load_volume
 
-    parts = [text] if Path(text).exists() else text.split(",")
+    parts = split_channels(text)
     volume = load_volume(parts[0] if len(parts) == 1 else parts, frame=frame, spacing=parse_spacing(spacing))
     for note in volume.notes:
         display.say(note)
     return volume
+
+
+def split_channels(text: str) -> list[str]:
+    """Split ``a.nii.gz,b.nii.gz``; a file whose own name holds a comma stays whole."""
+    try:
+        return [text] if Path(text).exists() else text.split(",")
+    except OSError:  # several names in a row can be too long for one
+        return text.split(",")
+
+
+def name_volume(text: str) -> str:
+    """Return the name that results of a volume are called by: its (first) file's or its folder's."""
+    first = split_channels(text)[0]
+    file, _, _ = first.partition(":/") if "://" not in first else (first, "", "")
+    from napari_sparseseg.volume import short_name
+
+    return short_name(Path(file).resolve())
+
+
+def refuse_overwriting(target: Path, sources: Iterable[str | Path]) -> None:
+    """Raise `InputError` where a result would replace a file that it is made from."""
+    if target.resolve() in {Path(source).resolve() for source in sources}:
+        raise InputError(f"{target} is an input and would be replaced by the result; choose another name.")
 
 
 def parse_spacing(text: str | None) -> tuple[float, float, float] | None:
@@ -60,9 +84,13 @@ def read_names(path: Path | None) -> dict[int, str]:
 
 
 def read_annotations(
-    paths: list[Path], volumes: "list[Volume]", unlabelled: int | None, names: Path | None
+    paths: list[Path],
+    volumes: "list[Volume]",
+    unlabelled: int | None,
+    names: Path | None,
+    table: "ClassTable | None" = None,
 ) -> "tuple[list[NDArray[np.uint8]], ClassTable]":
-    """Read label files, one per volume, and the classes that occur in any of them."""
+    """Read label files, one per volume, with the classes of `table` or those that occur in any of them."""
     from napari_sparseseg.annotation import ClassTable, annotation_from_file, check_convention, painted_values
     from napari_sparseseg.volume import load_labels
 
@@ -77,5 +105,5 @@ def read_annotations(
             f"{paths[0]} has no voxel of a class; label background and at least one class "
             "(see --unlabelled for what the values mean)."
         )
-    table = ClassTable.from_values(painted, read_names(names))
+    table = table or ClassTable.from_values(painted, read_names(names))
     return [annotation_from_file(values, table, convention) for values in stored], table

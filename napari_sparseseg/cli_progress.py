@@ -75,7 +75,10 @@ class ProgressDisplay:
     def _update(self, name: str, progress: float, detail: str) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(name, total=1.0, detail="")
-        self._bar.update(self._tasks[name], completed=progress, detail=detail)
+        task = self._tasks[name]
+        if self._bar.tasks[task].completed > progress:  # the next volume
+            self._bar.reset(task)
+        self._bar.update(task, completed=progress, detail=detail)
 
 
 @contextmanager

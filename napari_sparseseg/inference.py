@@ -1,5 +1,6 @@
 """Applying a trained network to a volume: overlapping windows, blended, in bounded memory."""
 
+import copy
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from napari_sparseseg.postprocessing import clean_channels
 from napari_sparseseg.resampling import resample_image, resample_slabs, shape_at
 from napari_sparseseg.sampling import position_channels
 from napari_sparseseg.settings import InferenceConfig
+
+_LARGEST_GROWTH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +128,19 @@ def predict_volume(
     shape = to_triple(image.shape[1:])
     normalised = model.normalisation.apply(image)
     work_shape = shape_at(shape, spacing, model.spacing)
+    if math.prod(work_shape) > _LARGEST_GROWTH * math.prod(shape):
+        raise InputError(
+            f"the volume's voxels of {_describe(spacing)} mm are far larger than the "
+            f"{_describe(model.spacing)} mm that the model was trained at; check the voxel size, or use "
+            "another model."
+        )
     if work_shape != shape:
         normalised = resample_image(normalised, work_shape)
     collector = _Collector(len(model.table), shape, probabilities=probabilities)
     coarse = (
         None if work_shape == shape else torch.zeros((len(model.table), *work_shape), dtype=torch.float16)
     )
-    for item in predict_with_fallback(placed, normalised, config.overlap):
+    for item in predict_with_fallback(placed, torch.from_numpy(normalised), config.overlap):
         if not isinstance(item, Slab):
             yield item
         elif coarse is None:
@@ -144,6 +153,40 @@ def predict_volume(
     prediction = collector.result()
     clean_channels(prediction.channels, config)
     return prediction
+
+
+def predict_region(
+    placed: PlacedNetwork,
+    normalised: NDArray[np.float32],
+    region: tuple[slice, slice, slice],
+    overlap: float,
+) -> Generator[Event, None, NDArray[np.float32]]:
+    """Return the class probabilities ``(K, …)`` in a box of a volume, at the network's own spacing.
+
+    Parameters
+    ----------
+    placed
+        The network.
+    normalised
+        ``(C, Z, Y, X)``: the whole volume, normalised.
+    region
+        The box.
+    overlap
+        As in `InferenceConfig`.
+    """
+    part = torch.from_numpy(normalised[(slice(None), *region)])
+    probabilities = np.empty((placed.classes, *part.shape[1:]), np.float32)
+    start, whole = to_triple(edge.start for edge in region), to_triple(normalised.shape[1:])
+    for item in predict_with_fallback(placed, part, overlap, start, whole):
+        if isinstance(item, Slab):
+            probabilities[:, item.first : item.first + item.probabilities.shape[1]] = item.probabilities
+        else:
+            yield item
+    return probabilities
+
+
+def _describe(spacing: tuple[float, float, float]) -> str:
+    return " × ".join(f"{length:.3g}" for length in spacing)
 
 
 class _Collector:
@@ -172,25 +215,23 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def predict_with_fallback(
-    placed: PlacedNetwork, image: NDArray[np.float32], overlap: float
+    placed: PlacedNetwork,
+    image: Tensor,
+    overlap: float,
+    start: Triple = (0, 0, 0),
+    whole: Triple | None = None,
 ) -> Generator[Event | Slab, None, None]:
-    """Predict by windows on the device; when its memory runs out, with the CPU, and say so."""
+    """Predict by windows on the device; when its memory runs out, all anew on the CPU, and say so."""
     try:
-        yield from predict_slabs(placed, torch.from_numpy(image), overlap)
+        yield from predict_slabs(placed, image, overlap, start=start, whole=whole)
     except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
         yield Noted("The GPU's memory is too small for this network; predicting on the CPU instead.")
+        precision = Precision("float32", channels_last=False)
         cpu = torch.device("cpu")
-        network = Precision("float32", channels_last=False).place(placed.network, cpu)
-        on_cpu = PlacedNetwork(
-            network,
-            placed.plan,
-            cpu,
-            Precision("float32", channels_last=False),
-            placed.position,
-            placed.classes,
-        )
-        yield from predict_slabs(on_cpu, torch.from_numpy(image), overlap)
+        network = precision.place(copy.deepcopy(placed.network), cpu)  # the caller's stays where it is
+        on_cpu = PlacedNetwork(network, placed.plan, cpu, precision, placed.position, placed.classes)
+        yield from predict_slabs(on_cpu, image, overlap, start=start, whole=whole)
 
 
 @torch.no_grad()
@@ -297,10 +338,17 @@ def _read_window(image: Tensor, start: Triple, patch: Triple) -> Tensor:
     return window
 
 
-def predict_voxels(placed: PlacedNetwork, image: Tensor, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+def predict_voxels(
+    placed: PlacedNetwork,
+    image: Tensor,
+    voxels: NDArray[np.int64],
+    image_start: Triple = (0, 0, 0),
+    whole: Triple | None = None,
+) -> NDArray[np.float32]:
     """Return ``(K, N)`` class probabilities at flat indices `voxels` of a ``(C, Z, Y, X)`` volume.
 
-    Only the box round the voxels, at least one patch wide, is computed.
+    Only the box round the voxels, at least one patch wide, is computed.  `image_start` and `whole` are as
+    in `predict_slabs`.
     """
     shape = to_triple(image.shape[1:])
     position = np.array(np.unravel_index(voxels, shape))
@@ -314,7 +362,8 @@ def predict_voxels(placed: PlacedNetwork, image: Tensor, voxels: NDArray[np.int6
     region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     box = image[(slice(None), *region)]
     probabilities = torch.zeros((placed.classes, *box.shape[1:]))
-    for item in predict_slabs(placed, box, 0.25, start=to_triple(start), whole=shape):
+    origin = to_triple(a + b for a, b in zip(start, image_start, strict=True))
+    for item in predict_slabs(placed, box, 0.25, start=origin, whole=whole or shape):
         if isinstance(item, Slab):
             probabilities[:, item.first : item.first + item.probabilities.shape[1]] = item.probabilities
     z, y, x = position - np.array(start)[:, None]

@@ -65,13 +65,13 @@ class Learner:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = self._peak * one_cycle(progress)
+        self._optimizer.zero_grad(set_to_none=True)  # first: a step that ran out of memory leaves some
         with self.precision.autocast(self.device):
             logits = self.network(self.precision.arrange(image))
         loss = combined_loss(logits, label_sets, dice_weight)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, _GRADIENT_NORM, foreach=True)
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
         self._steps += 1
         decay = min(_AVERAGE_DECAY, self._steps / (self._steps + 9))
         with torch.no_grad():

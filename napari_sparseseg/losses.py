@@ -37,10 +37,9 @@ def sparse_dice_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     positive.  The sums run over the whole batch (Drozdzal et al. 2016's batch Dice), so that a class
     absent from one patch is no noise.  Background counts as a class: it is labelled explicitly.
     """
-    labelled = ((labels > 0) & (weights > 0)).reshape(-1).nonzero().squeeze(1)
-    return _soft_dice_loss(
-        _flat(logits)[labelled].float().log_softmax(1), labels.reshape(-1)[labelled].long() - 1
-    )
+    case, voxel = ((labels > 0) & (weights > 0)).flatten(1).nonzero(as_tuple=True)
+    rows = logits.flatten(2)[case, :, voxel]
+    return _soft_dice_loss(rows.float().log_softmax(1), labels.flatten(1)[case, voxel].long() - 1)
 
 
 def combined_loss(
@@ -59,25 +58,17 @@ def combined_loss(
     dice_weight
         Factor of the soft Dice term on the first set; 0 leaves it out.
     """
-    log_probabilities = _flat(logits).float().log_softmax(1)
-    targets = torch.zeros(len(log_probabilities), dtype=torch.int64, device=logits.device)
-    factors = torch.zeros(len(log_probabilities), device=logits.device)
+    targets = torch.zeros(label_sets[0][0].shape, dtype=torch.int64, device=logits.device)
+    factors = torch.zeros(targets.shape, device=logits.device)
     for labels, weights, factor in label_sets:
-        flat_labels = labels.reshape(-1)
-        flat_weights = weights.reshape(-1).float() * (flat_labels > 0)
-        targets += flat_labels.clamp_min(1) - 1
-        factors += flat_weights * (factor / flat_weights.sum().clamp_min(_SMALLEST_SUM))
-    loss = torch.nn.functional.nll_loss(log_probabilities, targets, reduction="none") @ factors
+        labelled_weights = weights.float() * (labels > 0)
+        targets += labels.clamp_min(1) - 1
+        factors += labelled_weights * (factor / labelled_weights.sum().clamp_min(_SMALLEST_SUM))
+    negative_log = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    loss = (negative_log * factors).sum()
     if dice_weight > 0:
-        labels, weights, _ = label_sets[0]
-        voxels = ((labels > 0) & (weights > 0)).reshape(-1).nonzero().squeeze(1)
-        loss = loss + dice_weight * _soft_dice_loss(log_probabilities[voxels], targets[voxels])
+        loss = loss + dice_weight * sparse_dice_loss(logits, *label_sets[0][:2])
     return loss
-
-
-def _flat(logits: Tensor) -> Tensor:
-    """Bring ``(B, K, Z, Y, X)`` to ``(B·Z·Y·X, K)``; free of copying in channels-last memory format."""
-    return logits.permute(0, 2, 3, 4, 1).reshape(-1, logits.shape[1])
 
 
 def _soft_dice_loss(log_probabilities: Tensor, targets: Tensor) -> Tensor:

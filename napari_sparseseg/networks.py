@@ -31,6 +31,9 @@ _DEFAULT_PATCH_VOXELS = {"cpu": 64**3, "mps": 64**3, "cuda": 96**3}
 class NetworkPlan:
     """The geometry of a network: patch size in voxels, and stride and kernel per level, all ``(Z, Y, X)``.
 
+    `dynunet` uses all of it; MONAI's `unet` takes the strides and has kernels of 3 at every level, and
+    `segresnet` always pools all axes by 2.
+
     The first level keeps the full resolution (stride 1).
     """
 

@@ -86,8 +86,11 @@ def fit_normalisation(
 
 
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    step = max(1, values.size // _SAMPLE_VOXELS)
-    return values.reshape(-1)[::step]
+    flat = values.reshape(-1)
+    if flat.size <= _SAMPLE_VOXELS:
+        return flat
+    # Drawn at random: a fixed step would meet the same column of every row.
+    return flat[np.random.default_rng(0).integers(flat.size, size=_SAMPLE_VOXELS)]
 
 
 def _measure_window(values: NDArray[np.float32], margin: float = 0.0) -> tuple[float, float, float, float]:

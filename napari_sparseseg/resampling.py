@@ -27,9 +27,12 @@ def shape_at(shape: Triple, spacing: tuple[float, ...], wanted: tuple[float, ...
 def resample_image(image: NDArray[np.floating[Any]], shape: Triple) -> NDArray[np.float32]:
     """Resample ``(C, Z, Y, X)`` to `shape`: linearly, and by averaging where it shrinks twofold or more."""
     tensor = torch.from_numpy(np.asarray(image, np.float32))[None]
-    shrink = [max(1, have // want) for have, want in zip(image.shape[1:], shape, strict=True)]
-    if max(shrink) > 1:
-        tensor = torch.nn.functional.avg_pool3d(tensor, shrink, ceil_mode=True, count_include_pad=False)
+    smaller = [
+        min(have, want) if have >= 2 * want else have
+        for have, want in zip(image.shape[1:], shape, strict=True)
+    ]
+    if tensor.shape[2:] != torch.Size(smaller):
+        tensor = torch.nn.functional.interpolate(tensor, smaller, mode="area")
     if tensor.shape[2:] != shape:
         tensor = torch.nn.functional.interpolate(tensor, shape, mode="trilinear", align_corners=False)
     return tensor[0].numpy()

@@ -31,6 +31,8 @@ class TrainingArrays:
         ``(Z, Y, X)`` uint8 labels of the preview's confident voxels; 0 where unsure or annotated.
     spacing
         Voxel size in mm ``(Z, Y, X)``.
+    start, whole
+        Where this grid begins in the volume it was cut from, and that volume's shape; None: it is whole.
     """
 
     image: Tensor
@@ -38,6 +40,8 @@ class TrainingArrays:
     weights: Tensor
     preview: Tensor
     spacing: tuple[float, float, float]
+    start: Triple = (0, 0, 0)
+    whole: Triple | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +217,8 @@ def _cut(case: TrainingArrays, centre: Triple, size: Triple) -> tuple[Patch, Ten
         labels, weights, preview = (
             torch.nn.functional.pad(array, pads) for array in (labels, weights, preview)
         )
-    where = position_channels(size, to_triple(starts), to_triple(shape), image.device)
+    origin = to_triple(a + b for a, b in zip(starts, case.start, strict=True))
+    where = position_channels(size, origin, case.whole or to_triple(shape), image.device)
     return Patch(image, labels, weights, preview), where
 
 
@@ -247,7 +252,9 @@ def _cut_transformed(
     labels, weights, preview = (
         array.reshape(-1)[flat] * inside for array in (case.labels, case.weights, case.preview)
     )
-    return Patch(image, labels, weights, preview), grid.flip(-1).movedim(-1, 0)
+    whole = case.whole or to_triple(shape)
+    where = torch.stack([2 * (positions[a] + case.start[a]) / max(whole[a] - 1, 1) - 1 for a in range(3)])
+    return Patch(image, labels, weights, preview), where
 
 
 def position_channels(size: Triple, start: Triple, shape: Triple, device: torch.device) -> Tensor:

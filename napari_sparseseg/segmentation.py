@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_sparseseg.annotation import BACKGROUND, ClassTable
-from napari_sparseseg.cases import Case, check_cases
+from napari_sparseseg.cases import Case, Region, check_cases
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.events import Event, Noted
-from napari_sparseseg.inference import Prediction, entropy, place_model, predict_volume
+from napari_sparseseg.inference import entropy, place_model, predict_region
 from napari_sparseseg.postprocessing import clean_channels
 from napari_sparseseg.preview import Preview
 from napari_sparseseg.random_walker import walk_from_labels
@@ -26,12 +26,10 @@ from napari_sparseseg.training import train_network
 
 _MARGIN_VOXELS = 24
 _GROWTH = 1.5
-_ROUNDS = 3
+_MOST_ROUNDS = 10
 _PRIOR_WEIGHT = 0.05
 _WALKED_VOXELS = 8_000_000  # the random walker needs some hundred bytes for each
 _CLEARLY_BETTER = {"network": 0.03, "preview": 0.1}  # the network is not yet done when it is measured
-
-Region = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,35 +103,32 @@ def segment_volume(
     inference_config = inference_config or InferenceConfig(device=config.device)
     check_cases([Case(image, spacing, annotation, weights)], table)
     region = find_region(annotation)
-    case = Case(
-        image[(slice(None), *region)],
-        spacing,
-        annotation[region],
-        None if weights is None else weights[region],
-    )
+    case = Case(image, spacing, annotation, weights, region=region)
     result = yield from train_network([case], table, config, network_config)
     placed = place_model(result.model, config.device, config.precision)
+    normalised = result.model.normalisation.apply(image)
     preview = result.previews[0]
-    shown = choose_shown(result.held_out_dice, preview=preview is not None)
+    steps = result.model.summary["steps"]
+    shown = choose_shown(result.held_out_dice, preview=preview is not None, steps=steps)
     channels = np.zeros(annotation.shape, np.uint8)
     uncertainty = np.zeros(annotation.shape, np.float16)
-    plain = InferenceConfig(overlap=inference_config.overlap, device=inference_config.device)
     current = region
-    for attempt in range(_ROUNDS):
-        part = image[(slice(None), *current)]
-        prediction = yield from predict_volume(
-            result.model, part, spacing, plain, probabilities=True, placed=placed
-        )
-        probabilities = _combine(prediction, preview, _inside(region, current), shown)
+    for attempt in range(_MOST_ROUNDS):
+        probabilities = yield from predict_region(placed, normalised, current, inference_config.overlap)
+        if preview is not None:
+            _mix(probabilities[(slice(None), *_inside(region, current))], preview, shown)
         if annotation[current].size <= _WALKED_VOXELS:
-            walked_on = result.model.normalisation.apply(part)
-            probabilities = walk_from_labels(
-                walked_on, annotation[current], probabilities, spacing, _PRIOR_WEIGHT
-            )
+            part = np.ascontiguousarray(normalised[(slice(None), *current)])
+            probabilities = walk_from_labels(part, annotation[current], probabilities, spacing, _PRIOR_WEIGHT)
         channels[current] = probabilities.argmax(0)
         uncertainty[current] = entropy(torch.from_numpy(probabilities)).numpy()
         larger = _grow(channels, annotation, current)
-        if larger == current or attempt == _ROUNDS - 1:
+        if larger == current:
+            break
+        if attempt == _MOST_ROUNDS - 1:
+            yield Noted(
+                "The segmentation still reaches the border of the region looked at; label a slice there."
+            )
             break
         yield Noted("The segmentation reached the border of the region looked at; looking further.")
         current = larger
@@ -144,10 +139,12 @@ def segment_volume(
     return Segmentation(channels, uncertainty, shown, result.held_out_dice, result.model)
 
 
-def choose_shown(held_out_dice: dict[str, float], *, preview: bool) -> str:
+def choose_shown(held_out_dice: dict[str, float], *, preview: bool, steps: int = 1) -> str:
     """Return whose answer to show: the best on held-out labels, "both" unless another is clearly better."""
     if not preview:
         return "network"
+    if steps == 0:
+        return "preview"
     best = max(held_out_dice, key=lambda name: held_out_dice[name], default="both")
     if best == "both" or held_out_dice[best] <= held_out_dice["both"] + _CLEARLY_BETTER[best]:
         return "both"
@@ -194,16 +191,9 @@ def _inside(inner: Region, outer: Region) -> Region:
     return z, y, x
 
 
-def _combine(
-    prediction: Prediction, preview: Preview | None, where: Region, shown: str
-) -> NDArray[np.float32]:
-    """Put the preview's probabilities, or their mean with the network's, where there are any."""
-    if prediction.probabilities is None:
-        raise ValueError("the prediction lacks its probabilities")
-    probabilities = prediction.probabilities.astype(np.float32)
-    if preview is not None and shown != "network":
-        part = probabilities[(slice(None), *where)]
+def _mix(probabilities: NDArray[np.float32], preview: Preview, shown: str) -> None:
+    """Put the preview's probabilities, or their mean with the network's, into the latter in place."""
+    if shown != "network":
         share = 0.5 if shown == "both" else 1.0
-        part *= 1 - share
-        part += share * preview.probabilities
-    return probabilities
+        probabilities *= 1 - share
+        probabilities += share * preview.probabilities

@@ -90,7 +90,7 @@ class TrainingConfig(_Settings):
         0.0, "Seconds", "Train for this long by the clock, the preview included (0: use steps).", minimum=0
     )
     steps: int = _setting(0, "Steps", "Train for this many steps (0: use seconds).", minimum=0)
-    seed: int = _setting(0, "Seed", "Start of all random numbers.", minimum=0)
+    seed: int = _setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
     learning_rate: float = _setting(
         5e-3, "Learning rate", "Peak of the one-cycle learning rate.", minimum=1e-6, maximum=1.0
     )

@@ -6,7 +6,7 @@ event and resumed; on the CPU a stopped and resumed training equals an uninterru
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sparseseg.annotation import ClassTable, OverlapCounter, choose_held_out
-from napari_sparseseg.cases import Case, balance_classes, check_cases, fingerprint_cases
+from napari_sparseseg.cases import Case, balance_classes, check_cases, fingerprint_cases, prepare_case
 from napari_sparseseg.checkpoint import Model, delete_tensors, read_tensors, write_tensors
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone
@@ -35,7 +35,6 @@ from napari_sparseseg.networks import (
 )
 from napari_sparseseg.normalisation import fit_normalisation
 from napari_sparseseg.preview import Preview, PreviewTeacher, confident_labels
-from napari_sparseseg.resampling import resample_image, resample_labels, shape_at
 from napari_sparseseg.sampling import PatchSampler, TrainingArrays, extract_patch
 from napari_sparseseg.settings import NetworkConfig, TrainingConfig
 
@@ -113,10 +112,11 @@ def train_network(
         If the labels or channels cannot be trained on, or the state belongs to other data.
     """
     training = _Training(cases, table, config, network_config or NetworkConfig(), initial)
+    state = training.read_state(state_folder) if resume and state_folder is not None else None
     yield from training.make_previews()
     training.start_phase()
-    if resume and state_folder is not None:
-        training.load_state(state_folder)
+    if state is not None:
+        training.load_state(*state)
     saved = time.monotonic()
     try:
         while training.progress < 1:
@@ -130,6 +130,8 @@ def train_network(
         if state_folder is not None:
             training.save_state(state_folder)
         raise
+    if training.steps == 0:
+        yield Noted("There was no time to train the network; give more --seconds.")
     if state_folder is not None:
         delete_tensors(state_folder / "state")
     return training.result()
@@ -162,7 +164,7 @@ class _Training:
         )
         z, y, x = np.median([case.spacing for case in cases], axis=0).tolist()
         self._spacing = initial.spacing if initial else (z, y, x)
-        self._cases = [self._prepare(case) for case in cases]
+        self._cases = [prepare_case(case, self._normalisation, self._spacing) for case in cases]
         self._build_learner(initial)
         # With the plan as it is before memory may run out: that shrinks it.
         self._fingerprint = fingerprint_cases(self._cases, config, self._network_config, table, self._plan)
@@ -176,21 +178,10 @@ class _Training:
         self._returns = held > _LASTING_SHARE * labelled
         self._final = held == 0
         self._class_weights = balance_classes(self._cases, len(table)).to(self._device)
-        self._steps = 0
+        self.steps = 0
         self._next_check = 1 / _CHECKS
         self._scores: dict[str, float] = {}
         self._best: dict[str, Tensor] = {}
-
-    def _prepare(self, case: Case) -> Case:
-        """Normalise a case and bring it to the training spacing."""
-        image = self._normalisation.apply(case.image)
-        annotation, weights = case.annotation, case.weights
-        shape = shape_at(to_triple(annotation.shape), case.spacing, self._spacing)
-        if shape != annotation.shape:
-            image = resample_image(image, shape)
-            annotation = resample_labels(annotation, shape)
-            weights = None if weights is None else resample_labels(weights, shape)
-        return replace(case, image=image, annotation=annotation, weights=weights, spacing=self._spacing)
 
     def _build_learner(self, initial: Model | None) -> None:
         config = self._config
@@ -218,7 +209,7 @@ class _Training:
     def progress(self) -> float:
         """Share of the training done, by steps or by the clock."""
         if self._config.steps:
-            return min(self._steps / self._config.steps, 1.0)
+            return min(self.steps / self._config.steps, 1.0)
         return min((time.monotonic() - self._start) / self._config.seconds, 1.0)
 
     def make_previews(self) -> Generator[Event, None, None]:
@@ -259,7 +250,9 @@ class _Training:
             image, labels, weights, taught = (
                 tensor.to(self._device) for tensor in (image, labels, weights.half(), taught)
             )
-            arrays.append(TrainingArrays(image, labels, weights, taught, case.spacing))
+            arrays.append(
+                TrainingArrays(image, labels, weights, taught, case.spacing, case.start, case.whole)
+            )
         self._arrays = arrays
         self._make_sampler()
 
@@ -276,8 +269,8 @@ class _Training:
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
             yield Noted(self._shrink())
-        self._steps += 1
-        yield StepDone(self._steps, loss, self.progress)
+        self.steps += 1
+        yield StepDone(self.steps, loss, self.progress)
 
     def _train_on_batch(self) -> float:
         draws = [self._sampler.draw() for _ in range(self._config.batch_size)]
@@ -312,7 +305,7 @@ class _Training:
         ends = self._returns and self.progress >= 1 - self._config.final_share
         if self._final or not (ends or self.progress >= self._next_check):
             return
-        self._next_check += 1 / _CHECKS
+        self._next_check = (int(self.progress * _CHECKS) + 1) / _CHECKS
         counters = self._score()
         scores = {name: counter.mean_dice() for name, counter in counters.items()}
         if self._returns:
@@ -320,7 +313,7 @@ class _Training:
         elif scores["network"] >= self._scores.get("network", 0.0):
             self._scores, self._best = scores, self._learner.average_weights()
         per_class = zip(self._table.names[1:], counters["network"].dice().tolist(), strict=True)
-        yield HeldOutScored(self._steps, scores["network"], {n: d for n, d in per_class if d == d})
+        yield HeldOutScored(self.steps, scores["network"], {n: d for n, d in per_class if d == d})
         if ends:
             self._final = True
             self.start_phase()
@@ -337,19 +330,22 @@ class _Training:
             if len(voxels) == 0:
                 continue
             truth = case.annotation.reshape(-1)[voxels].astype(np.int64) - 1
-            by_network = predict_voxels(placed, torch.from_numpy(case.image), voxels)
+            by_network = predict_voxels(placed, torch.from_numpy(case.image), voxels, case.start, case.whole)
             counters["network"].add(truth, by_network.argmax(0))
             if preview is not None:
                 by_preview = preview.probabilities.reshape(len(self._table), -1)[:, voxels].astype(np.float32)
                 counters["preview"].add(truth, by_preview.argmax(0))
                 counters["both"].add(truth, (by_network + by_preview).argmax(0))
+        measured = [v for v in zip(self._partial_previews, self._held_out, strict=True) if len(v[1])]
+        if any(preview is None for preview, _ in measured):  # then the three would not be comparable
+            return {"network": counters["network"]}
         return counters
 
     def result(self) -> TrainingResult:
         """Return the trained model: the best weights where that was measured to the end, else the last."""
         weights = self._best or self._learner.average_weights()
         summary = {
-            "steps": self._steps,
+            "steps": self.steps,
             "seconds": round(time.monotonic() - self._start, 1),
             "cases": [case.name for case in self._cases],
             "labelled_voxels": sum(int((case.annotation > 0).sum()) for case in self._cases),
@@ -372,7 +368,7 @@ class _Training:
             "format": _STATE_FORMAT,
             "data": self._fingerprint,
             "plan": self._plan.to_json(),
-            "steps": self._steps,
+            "steps": self.steps,
             "elapsed": time.monotonic() - self._start,
             "final": self._final,
             "next_check": self._next_check,
@@ -382,29 +378,34 @@ class _Training:
         }
         write_tensors(folder / "state", tensors, description)
 
-    def load_state(self, folder: Path) -> None:
-        """Go on where `save_state` was called."""
+    def read_state(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read what `save_state` wrote and check that it belongs to this data and these settings."""
         tensors, description = read_tensors(folder / "state")
         if description.get("format") != _STATE_FORMAT or description.get("data") != self._fingerprint:
             raise InputError(
                 f"{folder} holds a training of other volumes, labels or settings; train anew, or start from "
                 "its model with --init."
             )
-        self._final = description["final"]
-        self._plan = NetworkPlan.from_json(description["plan"])
-        self.start_phase()
-        dtype, channels_last = description["precision"]
-        self._precision = Precision(dtype, channels_last)
-        self._learner = Learner(
-            self._new_network(), self._device, self._precision, self._config.learning_rate
-        )
-        self._learner.load_state(_with_prefix(tensors, "learner."))
-        self._best = _with_prefix(tensors, "best.")
-        self._steps = description["steps"]
-        self._start = time.monotonic() - description["elapsed"]
-        self._next_check = description["next_check"]
-        self._scores = description["scores"]
-        self._random.bit_generator.state = description["random"]
+        return tensors, description
+
+    def load_state(self, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+        """Go on where `save_state` was called."""
+        try:
+            self._final = description["final"]
+            self._plan = NetworkPlan.from_json(description["plan"])
+            self.start_phase()
+            self._precision = Precision(*description["precision"])
+            network, rate = self._new_network(), self._config.learning_rate
+            self._learner = Learner(network, self._device, self._precision, rate)
+            self._learner.load_state(_with_prefix(tensors, "learner."))
+            self._best = _with_prefix(tensors, "best.")
+            self.steps = int(description["steps"])
+            self._start = time.monotonic() - float(description["elapsed"])
+            self._next_check = float(description["next_check"])
+            self._scores = dict(description["scores"])
+            self._random.bit_generator.state = description["random"]
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"the saved state of the training is damaged ({error}); train anew.") from error
 
 
 def _without(annotation: NDArray[np.integer[Any]], voxels: NDArray[np.int64]) -> NDArray[np.integer[Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sparseseg import formats
-from napari_sparseseg.atomic import atomic_path
+from napari_sparseseg.atomic import atomic_path, check_folder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES
 from napari_sparseseg.formats.grid import REVERSED, SourceGrid, check_affine, explain_difference, make_grid
@@ -263,9 +263,7 @@ def check_writable(path: _Path) -> None:
     """
     path = Path(path)
     formats.check_writable(path)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InputError(f"{path} cannot be written: {folder} does not take files; choose another place.")
+    check_folder(path.absolute().parent)
 
 
 def same_grid(first: Volume, second: Volume) -> str | None:

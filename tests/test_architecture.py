@@ -106,7 +106,7 @@ PARTS = {
     "learner.py": {"losses", "networks"},
     "preview.py": {"annotation", "networks", "random_walker", "resampling"},
     "checkpoint.py": {"annotation", "atomic", "errors", "networks", "normalisation", "settings"},
-    "cases.py": {"annotation", "checkpoint", "errors"},
+    "cases.py": {"annotation", "checkpoint", "errors", "networks", "normalisation", "resampling"},
     "inference.py": {"checkpoint", "errors", "events", "networks", "postprocessing", "resampling", "sampling",
                      "settings"},
 }  # fmt: skip

@@ -197,3 +197,31 @@ def test_the_demo_writes_all_it_promises(tmp_path, run):
     assert {path.name for path in tmp_path.iterdir()} == {
         "comparison.png", "mask.nii.gz", "report.json", "sparse_labels.nii.gz", "uncertainty.nii.gz",
     }  # fmt: skip
+
+
+def test_results_never_replace_their_inputs(files, run):
+    sparse, image = files / "sparse.nii.gz", files / "image.nii.gz"
+    before = sparse.read_bytes(), image.read_bytes()
+    assert run("segment", image, "--labels", sparse, "--out", sparse, *FAST)[0] == 2
+    assert run("segment", image, "--labels", sparse, "--out", image, *FAST)[0] == 2
+    assert run("sparsify", sparse, "--out", sparse, "--slices", 1)[0] == 2
+    model = files / "model"
+    assert run("train", "--case", f"{image}={sparse}", "--out", model, *FAST)[0] == 0
+    code, _, errors = run("predict", "--model", model, "--out", files, image, "--overwrite")
+    assert code == 2
+    assert "is an input" in errors
+    assert before == (sparse.read_bytes(), image.read_bytes())
+
+
+def test_folders_that_take_no_files_are_refused_before_the_work(files, run):
+    image, sparse = files / "image.nii.gz", files / "sparse.nii.gz"
+    case = f"{image}={sparse}"
+    code, _, errors = run("train", "--case", case, "--out", image, *FAST)
+    assert code == 2
+    assert "does not take files" in errors
+    words = ["--labels", sparse, "--out", files / "m.nii.gz", "--save-model", sparse]
+    assert run("segment", image, *words, *FAST)[0] == 2
+    assert not (files / "m.nii.gz").exists()
+    code, _, errors = run("train", "--case", case, "--out", files / "model", "--resume", *FAST)
+    assert code == 2
+    assert "state.json" in errors

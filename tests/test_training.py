@@ -47,7 +47,7 @@ def test_a_network_learns_the_rest_of_a_volume_from_three_slices():
     assert mean_dice(truth, prediction.channels, case.annotation == 0) > 0.8
     assert result.model.summary["steps"] == 80
     assert result.model.summary["labelled_voxels"] == 3 * 18 * 18
-    assert result.held_out_dice.keys() == {"network", "preview", "both"}
+    assert result.held_out_dice.keys() == {"network"}  # there was no preview to measure
 
 
 @pytest.mark.parametrize("architecture", sorted(set(NETWORKS) - {"unet"}))
