@@ -117,7 +117,7 @@ def segment_volume(
         probabilities = yield from predict_region(placed, normalised, current, inference_config.overlap)
         if preview is not None:
             _mix(probabilities[(slice(None), *_inside(region, current))], preview, shown)
-        if annotation[current].size <= _WALKED_VOXELS:
+        if (preview is None or preview.choice.walked) and annotation[current].size <= _WALKED_VOXELS:
             part = np.ascontiguousarray(normalised[(slice(None), *current)])
             probabilities = walk_from_labels(part, annotation[current], probabilities, spacing, _PRIOR_WEIGHT)
         channels[current] = probabilities.argmax(0)

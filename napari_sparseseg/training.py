@@ -224,13 +224,15 @@ class _Training:
                 return
             teacher = PreviewTeacher(data.image, data.spacing, len(self._table), self._config.seed)
             choice = choice or teacher.choose(data.annotation, self._out_of_preview_time)
-            preview = teacher.picture(data.annotation, choice)
-            self._previews[case] = preview
+            truth = data.annotation.reshape(-1)[held_out].astype(np.int64) - 1
+            check = (held_out, truth) if len(held_out) else None
+            partial = teacher.picture(_without(data.annotation, held_out), choice, check)
+            choice = partial.choice if partial else choice
+            preview = teacher.picture(data.annotation, choice) if check else partial
+            self._previews[case], self._partial_previews[case] = preview, partial
             if preview is not None:
                 channels = preview.probabilities.argmax(0).astype(np.uint8)
                 yield PreviewReady(case, channels, choice.name, choice.held_out_dice)
-            kept = _without(data.annotation, held_out)
-            self._partial_previews[case] = teacher.picture(kept, choice) if len(held_out) else preview
 
     def _out_of_preview_time(self) -> bool:
         return not self._config.steps and self.progress > _PREVIEW_SHARE

@@ -171,3 +171,20 @@ def test_only_confident_unlabelled_voxels_teach():
     annotation = np.array([[[0, 0, 0, 1]]], np.uint8)
     assert confident_labels(shown, annotation).tolist() == [[[1, 0, 2, 0]]]
     assert not confident_labels(None, annotation).any()
+
+
+@pytest.mark.parametrize(("walker_is_right", "walked"), [(True, True), (False, False)])
+def test_held_out_labels_decide_whether_a_random_walker_follows(monkeypatch, walker_is_right, walked):
+    truth = make_truth()
+    annotation = label_slices(truth, axial=(5, 9, 12))
+    held_out = np.flatnonzero(annotation.reshape(-1) == 0)[::7]
+    right = np.eye(3, dtype=np.float32)[truth].transpose(3, 0, 1, 2)
+    answer = right if walker_is_right else np.roll(right, 1, axis=0)
+    monkeypatch.setattr(preview, "walk_from_labels", lambda *_: answer)
+    teacher = PreviewTeacher(make_image(truth), CUBIC, 3, seed=0)
+    check = (held_out, truth.reshape(-1)[held_out].astype(np.int64))
+    picture = teacher.picture(annotation, PreviewChoice("forest", position=False), check)
+    assert picture.choice.walked is walked
+    assert (picture.probabilities.argmax(0) == truth).mean() > 0.9
+    again = teacher.picture(annotation, picture.choice)
+    np.testing.assert_array_equal(again.probabilities, picture.probabilities)
