@@ -25,8 +25,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from monai.inferers import sliding_window_inference
 from monai.networks.nets import UNet
-from napari_sparseseg.sparsification import sparsify_labels
-from napari_sparseseg.volume import load_labels, load_volume
 from numpy.typing import NDArray
 from skimage.segmentation import random_walker
 from sklearn.ensemble import RandomForestClassifier
@@ -39,7 +37,9 @@ from napari_sparseseg.normalisation import fit_normalisation
 from napari_sparseseg.preview import compute_features
 from napari_sparseseg.segmentation import segment_volume
 from napari_sparseseg.settings import NetworkConfig, TrainingConfig
+from napari_sparseseg.sparsification import sparsify_labels
 from napari_sparseseg.training import train_network
+from napari_sparseseg.volume import load_labels, load_volume
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RECORDS = Path(__file__).resolve().parent / "records"
