@@ -145,7 +145,9 @@ def choose_shown(held_out_dice: dict[str, float], *, preview: bool, steps: int =
         return "network"
     if steps == 0:
         return "preview"
-    best = max(held_out_dice, key=lambda name: held_out_dice[name], default="both")
+    if "both" not in held_out_dice:
+        return "both"
+    best = max(held_out_dice, key=lambda name: held_out_dice[name])
     if best == "both" or held_out_dice[best] <= held_out_dice["both"] + _CLEARLY_BETTER[best]:
         return "both"
     return best

@@ -110,6 +110,7 @@ def test_labels_that_cannot_be_trained_on_are_told_in_a_sentence():
     ],
 )
 def test_what_is_shown_follows_the_held_out_labels(network, preview, both, shown):
+    assert choose_shown({"network": network}, preview=True) == "both"  # the preview was not measured
     assert choose_shown({"network": network, "preview": preview, "both": both}, preview=True) == shown
 
 
