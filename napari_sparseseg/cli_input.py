@@ -1,6 +1,7 @@
 """Reading what the command line names: volumes, label files, class names."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +38,9 @@ def split_channels(text: str) -> list[str]:
 
 def name_volume(text: str) -> str:
     """Return the name that results of a volume are called by: its (first) file's or its folder's."""
-    first = split_channels(text)[0]
-    file, _, _ = first.partition(":/") if "://" not in first else (first, "", "")
     from napari_sparseseg.volume import short_name
 
+    file = re.sub(r"(\.h5|\.hdf5):.*$", r"\1", split_channels(text)[0])  # without the data set inside it
     return short_name(Path(file).resolve())
 
 
