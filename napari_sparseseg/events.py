@@ -69,7 +69,110 @@ class WindowDone:
     total: int
 
 
-Event = Noted | PreviewReady | StepDone | HeldOutScored | WindowDone
+@dataclass(frozen=True)
+class WorkerReady:
+    """The worker process has loaded its libraries and computes on `device`."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class ImageReady:
+    """The live session knows the image: a stroke will be answered at once."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The live session has nothing to do until it is told more; `reason` in words, empty when paused."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class StrokeLearnt:
+    """The label change with this number has reached training."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class RoundStarted:
+    """A network is learning from the labels as they are.
+
+    Attributes
+    ----------
+    number
+        Counted from 1 in a session.
+    labelled, held_out
+        Voxels labelled, and of these kept out of training to measure it.
+    slices
+        Number of slices that the labels lie in.
+    """
+
+    number: int
+    labelled: int
+    held_out: int
+    slices: int
+
+
+@dataclass(frozen=True)
+class PictureChanged:
+    """The prediction is new in the box ``(first, last + 1)`` per axis; `shown` as in `PictureCompleted`."""
+
+    region: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    shown: str
+
+
+@dataclass(frozen=True)
+class PictureCompleted:
+    """The prediction is up to date everywhere.
+
+    Attributes
+    ----------
+    shown
+        Whose answer it is: "preview", "network" or "both" (their mean probability).
+    reason
+        Why, in a sentence.
+    region
+        The box looked at, ``(first, last + 1)`` per axis; outside it is background.
+    """
+
+    shown: str
+    reason: str
+    region: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class ModelSaved:
+    """The network was written to `folder`."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What was asked for could not be done: one sentence; `fatal` when the worker ends because of it."""
+
+    text: str
+    fatal: bool = False
+
+
+Event = (
+    Noted
+    | PreviewReady
+    | StepDone
+    | HeldOutScored
+    | WindowDone
+    | WorkerReady
+    | ImageReady
+    | Waiting
+    | StrokeLearnt
+    | RoundStarted
+    | PictureChanged
+    | PictureCompleted
+    | ModelSaved
+    | Failed
+)
 
 
 def finish(work: Generator[Event, None, Result], on_event: Callable[[Event], None] | None = None) -> Result:

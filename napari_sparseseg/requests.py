@@ -1,0 +1,127 @@
+"""What the worker process is asked for: small frozen requests, the counterparts of `events`.
+
+Together with the events they are the seam between front end and computation: whoever carries them,
+a pipe to a process on this machine or a connection to another one, changes neither side.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class SharedHandle:
+    """Where an array lies that both processes see: file of a `shared_array.SharedArray`, type and shape."""
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """Begin a live session on an image; ends the one before.
+
+    Attributes
+    ----------
+    image
+        ``(C, Z, Y, X)`` float32, finite.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    prediction
+        ``(Z, Y, X)`` uint8, written by the worker: painted values, 1 = background, 0 = not looked at yet.
+    uncertainty
+        ``(Z, Y, X)`` uint8, written by the worker: entropy of the class probabilities, 0 to 255.
+    table
+        The classes.
+    name
+        For messages.
+    state_folder
+        Where to keep what going on later needs; a state found there that fits is gone on with.  Empty: keep
+        nothing.
+    """
+
+    image: SharedHandle
+    spacing: tuple[float, float, float]
+    prediction: SharedHandle
+    uncertainty: SharedHandle
+    table: ClassTable
+    name: str
+    state_folder: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Paint:
+    """Labels have changed.
+
+    Attributes
+    ----------
+    number
+        Counted by the sender; comes back in `events.StrokeLearnt`.
+    voxels
+        ``(N,)`` int64 flat indices ``(Z, Y, X)``.
+    values
+        ``(N,)`` uint8 painted values: 0 erased, 1 background, else `LabelClass.value`.
+    source
+        Key of `annotation.SOURCE_WEIGHTS` for all of them.
+    """
+
+    number: int
+    voxels: NDArray[np.int64]
+    values: NDArray[np.uint8]
+    source: str = "stroke"
+
+
+@dataclass(frozen=True)
+class Look:
+    """The user looks at this slice: compute it first."""
+
+    axis: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Train:
+    """Start or pause learning; the preview answers strokes either way."""
+
+    running: bool
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Forget the network and learn anew from the labels."""
+
+
+@dataclass(frozen=True)
+class SetClasses:
+    """The class table has changed; labels of a value that it lacks count as unlabelled."""
+
+    table: ClassTable
+
+
+@dataclass(frozen=True)
+class Configure:
+    """The settings have changed."""
+
+    training: TrainingConfig
+    network: NetworkConfig
+    inference: InferenceConfig
+
+
+@dataclass(frozen=True)
+class SaveModel:
+    """Write the network to `folder`."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class CloseImage:
+    """End the live session; its state is written first."""
+
+
+Request = OpenImage | Paint | Look | Train | Restart | SetClasses | Configure | SaveModel | CloseImage
