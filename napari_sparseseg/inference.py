@@ -350,21 +350,39 @@ def predict_voxels(
     Only the box round the voxels, at least one patch wide, is computed.  `image_start` and `whole` are as
     in `predict_slabs`.
     """
+    position = np.array(np.unravel_index(voxels, to_triple(image.shape[1:])))
+    low, high = position.min(1), position.max(1) + 1
+    box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    probabilities = predict_box(placed, image, box, image_start, whole)
+    z, y, x = position - low[:, None]
+    return probabilities[:, z, y, x]
+
+
+def predict_box(
+    placed: PlacedNetwork,
+    image: Tensor,
+    box: tuple[slice, slice, slice],
+    image_start: Triple = (0, 0, 0),
+    whole: Triple | None = None,
+    overlap: float = 0.25,
+) -> NDArray[np.float32]:
+    """Return the class probabilities ``(K, …)`` in a box of a ``(C, Z, Y, X)`` volume, in one go.
+
+    Along an axis on which the box is thinner than a patch, one patch is laid round its middle.
+    `image_start` and `whole` are as in `predict_slabs`.
+    """
     shape = to_triple(image.shape[1:])
-    position = np.array(np.unravel_index(voxels, shape))
     start, stop = [], []
-    for axis in range(3):
-        first, last = int(position[axis].min()), int(position[axis].max()) + 1
-        missing = max(0, placed.plan.patch[axis] - (last - first))
-        first = max(0, min(first - missing // 2, shape[axis] - (last - first) - missing))
+    for edge, size, length in zip(box, placed.plan.patch, shape, strict=True):
+        missing = max(0, size - (edge.stop - edge.start))
+        first = max(0, min(edge.start - missing // 2, length - (edge.stop - edge.start) - missing))
         start.append(first)
-        stop.append(min(shape[axis], max(last, first + placed.plan.patch[axis])))
-    region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    box = image[(slice(None), *region)]
-    probabilities = torch.zeros((placed.classes, *box.shape[1:]))
+        stop.append(min(length, max(edge.stop, first + size)))
+    part = image[(slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))]
+    probabilities = torch.zeros((placed.classes, *part.shape[1:]))
     origin = to_triple(a + b for a, b in zip(start, image_start, strict=True))
-    for item in predict_slabs(placed, box, 0.25, start=origin, whole=whole or shape):
+    for item in predict_slabs(placed, part, overlap, start=origin, whole=whole or shape):
         if isinstance(item, Slab):
             probabilities[:, item.first : item.first + item.probabilities.shape[1]] = item.probabilities
-    z, y, x = position - np.array(start)[:, None]
-    return probabilities[:, z, y, x].numpy()
+    inner = tuple(slice(e.start - a, e.stop - a) for e, a in zip(box, start, strict=True))
+    return probabilities[(slice(None), *inner)].numpy()

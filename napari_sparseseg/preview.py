@@ -5,37 +5,31 @@ eigenvalues; Sommer et al. 2011, ilastik) and, where it helps, by their position
 and whether position enters, is decided by leaving each labelled slice out in turn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from napari_sparseseg.annotation import OverlapCounter, find_labelled_slices
+from napari_sparseseg.features import FeatureVolume, Floats, Spacing
 from napari_sparseseg.networks import to_triple
 from napari_sparseseg.random_walker import walk_from_labels
 from napari_sparseseg.resampling import resample_image, resample_labels, resample_slabs
 
-Floats = NDArray[np.float32]
-Spacing = tuple[float, float, float]
-
 CONFIDENT = 0.6
 """Class probability above which a voxel of the preview teaches the network."""
 
-_SCALES = (0.7, 1.6, 3.5)  # in units of the finest voxel edge
-_CONTEXT_SCALE = 8.0
 _FIT_VOXELS = 20_000
 _TRIAL_VOXELS = 6_000
 _MOST_FOLDS = 5
 _WALKER_HARMS = 0.02  # in Dice on held-out labels; less is chance
-_SLAB_VOXELS = 1_000_000
 _GRID_VOXELS = 8_000_000
 
 
@@ -88,6 +82,10 @@ class PreviewChoice:
         return f"{self.method} {'with' if self.position else 'without'} position"
 
 
+FIRST_CHOICE = PreviewChoice("forest", False)
+"""Taken while nothing can be tried."""
+
+
 @dataclass(frozen=True, eq=False)
 class Preview:
     """Class probabilities of the instant classifier.
@@ -104,119 +102,6 @@ class Preview:
     choice: PreviewChoice
 
 
-def compute_features(image: Floats, spacing: Spacing) -> Floats:
-    """Describe each voxel by its surroundings at several scales.
-
-    Parameters
-    ----------
-    image
-        ``(C, Z, Y, X)`` normalised intensities.
-    spacing
-        Voxel size in mm ``(Z, Y, X)``; the scales are the same in mm along every axis.
-
-    Returns
-    -------
-    ``(Z, Y, X, F)`` features, without position.
-    """
-    edge = min(spacing)
-    features = []
-    for channel in image:
-        features.append(channel)
-        for scale in _SCALES:
-            sigmas = [scale * edge / step for step in spacing]
-            smooth = ndimage.gaussian_filter(channel, sigmas, mode="nearest", truncate=3.0)
-            features += [smooth, *_derivative_features(smooth, spacing, scale * edge)]
-        sigmas = [_CONTEXT_SCALE * edge / step for step in spacing]
-        features.append(ndimage.gaussian_filter(channel, sigmas, mode="nearest", truncate=2.5))
-    return np.stack(features, axis=-1)
-
-
-def _derivative_features(smooth: Floats, spacing: Spacing, sigma: float) -> list[Floats]:
-    """Gradient magnitude and the three Hessian eigenvalues, scale-normalised by `sigma` in mm."""
-    first = [_difference(smooth, axis, spacing[axis]) * sigma for axis in range(3)]
-    magnitude = np.sqrt(first[0] ** 2 + first[1] ** 2 + first[2] ** 2)
-    second = {(a, b): _difference(first[a], b, spacing[b]) * sigma for a in range(3) for b in range(a, 3)}
-    return [magnitude, *_symmetric_eigenvalues(second)]
-
-
-def _difference(array: Floats, axis: int, step: float) -> Floats:
-    if array.shape[axis] < 2:
-        return np.zeros_like(array)
-    return np.gradient(array, step, axis=axis).astype(np.float32, copy=False)
-
-
-def _symmetric_eigenvalues(h: dict[tuple[int, int], Floats]) -> list[Floats]:
-    """Eigenvalues of symmetric 3×3 matrices in closed form, largest first (Smith 1961)."""
-    mean = (h[0, 0] + h[1, 1] + h[2, 2]) / 3
-    diagonal = [h[axis, axis] - mean for axis in range(3)]
-    off = h[0, 1] ** 2 + h[0, 2] ** 2 + h[1, 2] ** 2
-    size = np.sqrt((diagonal[0] ** 2 + diagonal[1] ** 2 + diagonal[2] ** 2 + 2 * off) / 6) + 1e-12
-    determinant = (
-        diagonal[0] * (diagonal[1] * diagonal[2] - h[1, 2] ** 2)
-        - h[0, 1] * (h[0, 1] * diagonal[2] - h[1, 2] * h[0, 2])
-        + h[0, 2] * (h[0, 1] * h[1, 2] - diagonal[1] * h[0, 2])
-    )
-    angle = np.arccos((determinant / (2 * size**3)).clip(-1, 1)) / 3
-    largest = np.asarray(mean + 2 * size * np.cos(angle), np.float32)
-    smallest = np.asarray(mean + 2 * size * np.cos(angle + 2 * np.pi / 3), np.float32)
-    return [largest, np.asarray(3 * mean - largest - smallest, np.float32), smallest]
-
-
-class FeatureVolume:
-    """The features of one volume, computed slab by slab and kept while they fit in memory.
-
-    Parameters
-    ----------
-    image
-        ``(C, Z, Y, X)`` normalised intensities.
-    spacing
-        Voxel size in mm ``(Z, Y, X)``.
-    """
-
-    def __init__(self, image: Floats, spacing: Spacing) -> None:
-        self.shape = image.shape[1:]
-        self.image = image
-        self.spacing = spacing
-        slices = max(1, _SLAB_VOXELS // (self.shape[1] * self.shape[2]))
-        self._slabs = [(z, min(z + slices, self.shape[0])) for z in range(0, self.shape[0], slices)]
-        self._kept: dict[int, Floats] = {}
-
-    def slabs(self) -> list[tuple[int, int]]:
-        """Return the first and last-plus-one slice of each slab."""
-        return self._slabs
-
-    def compute(self, slab: tuple[int, int]) -> Floats:
-        """Return the ``(N, F)`` features of a slab's voxels, their position in the last three columns."""
-        first, last = slab
-        if first in self._kept:
-            return self._kept[first]
-        halo = int(np.ceil(3 * _CONTEXT_SCALE * min(self.spacing) / self.spacing[0]))
-        start = max(0, first - halo)
-        part = compute_features(self.image[:, start : last + halo], self.spacing)
-        part = part[first - start : last - start]
-        position = [np.arange(n, dtype=np.float32) / max(n - 1, 1) for n in self.shape]
-        grid = np.meshgrid(position[0][first:last], position[1], position[2], indexing="ij")
-        features = np.concatenate([part, np.stack(grid, axis=-1)], axis=-1).reshape(-1, part.shape[-1] + 3)
-        if len(self._slabs) <= 4:
-            self._kept[first] = features
-        return features
-
-    def at(self, voxels: NDArray[np.int64]) -> Floats:
-        """Return the ``(N, F)`` features at flat indices `voxels`, in their order."""
-        plane = self.shape[1] * self.shape[2]
-        rows: Floats | None = None
-        for first, last in self._slabs:
-            inside = np.flatnonzero((voxels >= first * plane) & (voxels < last * plane))
-            if len(inside):
-                features = self.compute((first, last))
-                if rows is None:
-                    rows = np.empty((len(voxels), features.shape[1]), np.float32)
-                rows[inside] = features[voxels[inside] - first * plane]
-        if rows is None:
-            raise ValueError("features were asked for at no voxel")
-        return rows
-
-
 def choose_classifier(
     annotation: NDArray[np.integer[Any]],
     features: FeatureVolume,
@@ -230,29 +115,41 @@ def choose_classifier(
     With a single labelled slice nothing can be tried: then a forest without position is chosen, which
     cannot mistake the slice's place for a property of its classes.
     """
+    best = FIRST_CHOICE
+    for choice in try_classifiers(annotation, features, classes, seed):
+        best = choice
+        if out_of_time():
+            break
+    return best
+
+
+def try_classifiers(
+    annotation: NDArray[np.integer[Any]],
+    features: FeatureVolume,
+    classes: int,
+    seed: int,
+    methods: Mapping[str, Callable[[int], Any]] = PREVIEW_METHODS,
+) -> Iterator[PreviewChoice]:
+    """Yield the choice after each labelled slice that was left out; nothing where none can be."""
     random = np.random.default_rng(seed)
     units = find_labelled_slices(annotation)
     channels = annotation.reshape(-1).astype(np.int64) - 1
-    candidates = [PreviewChoice(m, p) for m in PREVIEW_METHODS for p in (False, True)]
+    candidates = [PreviewChoice(m, p) for m in methods for p in (False, True)]
     counters = [OverlapCounter(classes) for _ in candidates]
-    folds = 0
     for fold in range(min(len(units), _MOST_FOLDS) if len(units) > 1 else 0):
         rest = np.concatenate([unit.voxels for unit in units[:fold] + units[fold + 1 :]])
-        if len(np.unique(channels[rest])) < 2 or (folds and out_of_time()):
+        if len(np.unique(channels[rest])) < 2:
             continue
-        folds += 1
-        fit = _draw_balanced(rest, channels, _TRIAL_VOXELS, random)
+        fit = draw_balanced(rest, channels, _TRIAL_VOXELS, random)
         test = random.permutation(units[fold].voxels)[:_TRIAL_VOXELS]
         fit_rows, test_rows = features.at(fit), features.at(test)
         for candidate, counter in zip(candidates, counters, strict=True):
-            model = PREVIEW_METHODS[candidate.method](seed)
-            model.fit(_columns(fit_rows, candidate.position), channels[fit])
-            counter.add(channels[test], model.predict(_columns(test_rows, candidate.position)))
-    if folds == 0:
-        return PreviewChoice("forest", False)
-    scores = [counter.mean_dice() for counter in counters]
-    best = int(np.argmax(scores))
-    return replace(candidates[best], held_out_dice=scores[best])
+            model = methods[candidate.method](seed)
+            model.fit(select_columns(fit_rows, candidate.position), channels[fit])
+            counter.add(channels[test], model.predict(select_columns(test_rows, candidate.position)))
+        scores = [counter.mean_dice() for counter in counters]
+        best = int(np.argmax(scores))
+        yield replace(candidates[best], held_out_dice=scores[best])
 
 
 def classify_volume(
@@ -279,23 +176,24 @@ def classify_volume(
     """
     channels = annotation.reshape(-1).astype(np.int64) - 1
     random = np.random.default_rng(seed)
-    voxels = _draw_balanced(np.flatnonzero(channels >= 0), channels, _FIT_VOXELS, random)
+    voxels = draw_balanced(np.flatnonzero(channels >= 0), channels, _FIT_VOXELS, random)
     model = PREVIEW_METHODS[choice.method](seed)
-    model.fit(_columns(features.at(voxels), choice.position), channels[voxels])
+    model.fit(select_columns(features.at(voxels), choice.position), channels[voxels])
     probabilities = np.zeros((classes, *features.shape), np.float32)
     for first, last in features.slabs():
-        predicted = model.predict_proba(_columns(features.compute((first, last)), choice.position))
+        predicted = model.predict_proba(select_columns(features.compute((first, last)), choice.position))
         shape = probabilities[0, first:last].shape
         for column, channel in enumerate(model.classes_):
             probabilities[channel, first:last] = predicted[:, column].reshape(shape)
     return probabilities
 
 
-def _columns(rows: Floats, position: bool) -> Floats:
+def select_columns(rows: Floats, position: bool) -> Floats:
+    """Return the features of `FeatureVolume.at` with or without the position."""
     return rows if position else rows[:, :-3]
 
 
-def _draw_balanced(
+def draw_balanced(
     voxels: NDArray[np.int64], channels: NDArray[np.int64], number: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
     """Draw at most `number` of `voxels`, evenly over the classes as far as they reach."""

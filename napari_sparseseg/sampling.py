@@ -107,6 +107,11 @@ class PatchSampler:
         self._usable = [index for index, classes in enumerate(self._voxels) if classes]
         nothing = np.zeros(0, np.int64)
         self._any_voxel = [np.concatenate([nothing, *classes]) for classes in self._voxels]
+        self._focus, self._focus_draws = (0, nothing), 0
+
+    def focus(self, case: int, voxels: NDArray[np.int64], draws: int) -> None:
+        """Let every second one of the next `draws` patches lie round one of these voxels (flat indices)."""
+        self._focus, self._focus_draws = (case, voxels), draws if len(voxels) else 0
 
     def draw(self) -> PatchDraw:
         """Draw one patch."""
@@ -115,6 +120,10 @@ class PatchSampler:
         classes = self._voxels[case]
         balanced = random.random() < 0.5
         voxels = classes[random.integers(len(classes))] if balanced else self._any_voxel[case]
+        if self._focus_draws:
+            self._focus_draws -= 1
+            if self._focus_draws % 2:
+                case, voxels = self._focus
         position = voxels[random.integers(len(voxels))]
         shape = self._shapes[case]
         voxel = np.array(np.unravel_index(position, shape))

@@ -122,7 +122,7 @@ def segment_volume(
             probabilities = walk_from_labels(part, annotation[current], probabilities, spacing, _PRIOR_WEIGHT)
         channels[current] = probabilities.argmax(0)
         uncertainty[current] = entropy(torch.from_numpy(probabilities)).numpy()
-        larger = _grow(channels, annotation, current)
+        larger = grow_region(channels, annotation, current)
         if larger == current:
             break
         if attempt == _MOST_ROUNDS - 1:
@@ -173,8 +173,11 @@ def _box_with_margin(mask: NDArray[np.bool_]) -> Region:
     return z, y, x
 
 
-def _grow(channels: NDArray[np.uint8], annotation: NDArray[np.integer[Any]], region: Region) -> Region:
-    """Enlarge `region` where an object that the user labelled touches its side inside the volume."""
+def grow_region(channels: NDArray[np.uint8], annotation: NDArray[np.integer[Any]], region: Region) -> Region:
+    """Enlarge `region` where an object that the user labelled touches its side inside the volume.
+
+    `channels` ``(Z, Y, X)`` are class channels, 0 = background.
+    """
     parts, _ = ndimage.label(channels[region] > 0)
     own = np.unique(parts[annotation[region] > 1])
     touching = np.isin(parts, own[own > 0])

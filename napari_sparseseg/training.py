@@ -34,8 +34,9 @@ from napari_sparseseg.networks import (
     with_smaller_patch,
 )
 from napari_sparseseg.normalisation import fit_normalisation
+from napari_sparseseg.patch_step import take_step
 from napari_sparseseg.preview import Preview, PreviewTeacher, confident_labels
-from napari_sparseseg.sampling import PatchSampler, TrainingArrays, extract_patch
+from napari_sparseseg.sampling import PatchSampler, TrainingArrays
 from napari_sparseseg.settings import NetworkConfig, TrainingConfig
 
 _CHECKS = 10
@@ -266,27 +267,16 @@ class _Training:
         """Take one training step; when the GPU's memory is too small, with less, and say so."""
         while True:
             try:
-                loss = self._train_on_batch()
+                loss = take_step(
+                    self._learner, self._sampler, self._arrays, self._plan.patch, self._class_weights,
+                    self._config, position=self._position, progress=self.progress,
+                )  # fmt: skip
                 break
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
             yield Noted(self._shrink())
         self.steps += 1
         yield StepDone(self.steps, loss, self.progress)
-
-    def _train_on_batch(self) -> float:
-        draws = [self._sampler.draw() for _ in range(self._config.batch_size)]
-        patches = [
-            extract_patch(self._arrays[d.case], d, self._plan.patch, position=self._position) for d in draws
-        ]
-        image = torch.stack([patch.image for patch in patches])
-        labels = torch.stack([patch.labels for patch in patches])
-        weights = torch.stack([patch.weights for patch in patches])
-        taught = torch.stack([patch.preview for patch in patches])
-        label_sets = [(labels, weights, 1.0)]
-        if self._config.preview_weight > 0:
-            label_sets.append((taught, self._class_weights[taught.long()], self._config.preview_weight))
-        return self._learner.step(image, label_sets, self._config.dice_weight, self.progress)
 
     def _shrink(self) -> str:
         """Make the next step need less memory; return what was done in a sentence."""

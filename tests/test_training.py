@@ -6,13 +6,14 @@ import pytest
 import torch
 from phantoms import TABLE, fix_precision, make_case, mean_dice, short_training
 
+from napari_sparseseg import training
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import HeldOutScored, Noted, PreviewReady, StepDone, finish
 from napari_sparseseg.inference import predict_volume
 from napari_sparseseg.networks import NETWORKS
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig
-from napari_sparseseg.training import _Training, train_network
+from napari_sparseseg.training import train_network
 
 
 @pytest.fixture(autouse=True)
@@ -246,15 +247,15 @@ def test_a_model_of_other_channels_or_classes_is_no_start():
 def out_of_memory(monkeypatch, times):
     """Let the first `times` training steps fail as they do when a GPU's memory is full."""
     calls = []
-    plain = _Training._train_on_batch
+    plain = training.take_step
 
-    def fail(self):
-        calls.append(self._plan.patch)
+    def fail(learner, sampler, arrays, patch, *rest, **options):
+        calls.append(patch)
         if len(calls) <= times:
             raise torch.cuda.OutOfMemoryError
-        return plain(self)
+        return plain(learner, sampler, arrays, patch, *rest, **options)
 
-    monkeypatch.setattr(_Training, "_train_on_batch", fail)
+    monkeypatch.setattr(training, "take_step", fail)
     return calls
 
 
