@@ -1,0 +1,198 @@
+"""The cheaper hints of a project: bounding boxes and image-level labels, on the project's file."""
+
+import json
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.label_change import LARGEST_VALUE
+from napari_sparseseg.project_records import BoxRecord, CaseRecord, ImageLabelRecord
+from napari_sparseseg.project_store import ProjectStore
+
+Triple = tuple[int, int, int]
+
+
+class ProjectHints:
+    """Boxes and image-level labels of all cases of a project file.
+
+    Parameters
+    ----------
+    store
+        The project file.
+    find_case
+        Returns the case of a number; raises `InputError` where there is none.
+
+    Attributes
+    ----------
+    changed
+        Signal: number of the case whose boxes or image-level labels changed.
+    """
+
+    changed = Signal(int)
+
+    def __init__(self, store: ProjectStore, find_case: Callable[[int], CaseRecord]) -> None:
+        self._store = store
+        self._find_case = find_case
+
+    def add_box(self, case: int, value: int, start: Triple, stop: Triple) -> int:
+        """Keep a box; return its number.
+
+        Parameters
+        ----------
+        case
+            Number of the case.
+        value
+            Painted value of the class.
+        start, stop
+            First voxel and the one after the last, ``(Z, Y, X)``.
+
+        Raises
+        ------
+        InputError
+            If the box is empty or reaches out of the image.
+        """
+        record = self._find_case(case)
+        box = _as_box(record, start, stop)
+        if box is None:
+            raise InputError(
+                f"the box from {start} to {stop} must hold voxels of the image {record.name}, whose shape is "
+                f"{record.shape}; draw it inside the image."
+            )
+        with self._store.transaction():
+            number = self._store.execute(
+                "INSERT INTO boxes (case_number, value, start, stop) VALUES (?, ?, ?, ?)",
+                (case, _class_value(value), *(json.dumps(corner) for corner in box)),
+            )
+        self.changed.emit(case)
+        return number
+
+    def remove_box(self, case: int, number: int) -> None:
+        """Forget a box; one that is not there stays so."""
+        self._remove("boxes", case, number)
+
+    def boxes(self, case: int) -> tuple[BoxRecord, ...]:
+        """Return the boxes of a case in the order in which they were drawn."""
+        record = self._find_case(case)
+        query = "SELECT number, value, start, stop FROM boxes WHERE case_number = ? ORDER BY number"
+        return tuple(self._read_box(record, row) for row in self._store.rows(query, (case,)))
+
+    def set_image_label(
+        self,
+        case: int,
+        value: int,
+        present: bool,
+        axis: int | None = None,
+        first: int | None = None,
+        last: int | None = None,
+    ) -> int:
+        """Keep whether a class occurs in the image, or in slices of it; return the label's number.
+
+        An answer to the same question takes the place of the one before.
+
+        Parameters
+        ----------
+        case
+            Number of the case.
+        value
+            Painted value of the class.
+        present
+            Whether it occurs.
+        axis, first, last
+            Slices across `axis` from `first` to `last`, both included; all None for the whole image.
+
+        Raises
+        ------
+        InputError
+            If there are no such slices.
+        """
+        record = self._find_case(case)
+        if (axis, first, last) != (None, None, None) and not _is_range(record, axis, first, last):
+            raise InputError(
+                f"slices {first} to {last} across axis {axis} are not in the image {record.name}, whose "
+                f"shape is {record.shape}; choose slices of the image."
+            )
+        question = (case, _class_value(value), axis, first, last)
+        with self._store.transaction():
+            self._store.execute(
+                "DELETE FROM image_labels WHERE case_number = ? AND value = ? AND axis IS ? AND first IS ? "
+                "AND last IS ?",
+                question,
+            )
+            number = self._store.execute(
+                "INSERT INTO image_labels (case_number, value, axis, first, last, present) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (*question, bool(present)),
+            )
+        self.changed.emit(case)
+        return number
+
+    def remove_image_label(self, case: int, number: int) -> None:
+        """Forget an image-level label; one that is not there stays so."""
+        self._remove("image_labels", case, number)
+
+    def image_labels(self, case: int) -> tuple[ImageLabelRecord, ...]:
+        """Return the image-level labels of a case, the newest last."""
+        record = self._find_case(case)
+        query = (
+            "SELECT number, value, present, axis, first, last FROM image_labels "
+            "WHERE case_number = ? ORDER BY number"
+        )
+        return tuple(self._read_image_label(record, row) for row in self._store.rows(query, (case,)))
+
+    def _remove(self, table: str, case: int, number: int) -> None:
+        self._find_case(case)
+        with self._store.transaction():
+            self._store.execute(f"DELETE FROM {table} WHERE number = ? AND case_number = ?", (number, case))
+        self.changed.emit(case)
+
+    def _read_box(self, case: CaseRecord, row: tuple[Any, ...]) -> BoxRecord:
+        number, value, start, stop = row
+        box = _as_box(case, *(self._store.parse(text, f"box {number}") for text in (start, stop)))
+        if box is None or not isinstance(value, int):
+            raise self._store.damaged(f"box {number}")
+        return BoxRecord(number, case.number, value, *box)
+
+    def _read_image_label(self, case: CaseRecord, row: tuple[Any, ...]) -> ImageLabelRecord:
+        number, value, present, axis, first, last = row
+        whole = (axis, first, last) == (None, None, None)
+        if not (
+            isinstance(value, int) and present in (0, 1) and (whole or _is_range(case, axis, first, last))
+        ):
+            raise self._store.damaged(f"image-level label {number}")
+        return ImageLabelRecord(number, case.number, value, bool(present), axis, first, last)
+
+
+def _as_box(case: CaseRecord, start: Any, stop: Any) -> tuple[Triple, Triple] | None:
+    """Return the corners as whole numbers, None unless they make a box inside the image."""
+    first, after_last = _triple(start), _triple(stop)
+    if first is None or after_last is None:
+        return None
+    inside = all(0 <= a < b <= size for a, b, size in zip(first, after_last, case.shape, strict=True))
+    return (first, after_last) if inside else None
+
+
+def _is_range(case: CaseRecord, axis: Any, first: Any, last: Any) -> bool:
+    if not all(isinstance(n, int) for n in (axis, first, last)):
+        return False
+    return axis in (0, 1, 2) and bool(0 <= first <= last < case.shape[axis])
+
+
+def _class_value(value: Any) -> int:
+    if not isinstance(value, int | np.integer) or not 1 <= value <= LARGEST_VALUE:
+        raise InputError(
+            f"the class value must be between 1 and {LARGEST_VALUE}, not {value!r}; choose a class."
+        )
+    return int(value)
+
+
+def _triple(values: Any) -> Triple | None:
+    """Return three whole numbers, None for anything else."""
+    try:
+        z, y, x = (operator.index(number) for number in values)
+    except (TypeError, ValueError):
+        return None
+    return z, y, x

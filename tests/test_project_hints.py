@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.project import BoxRecord, ImageLabelRecord, Project
+
+
+@pytest.fixture
+def project(tmp_path):
+    with Project.create(tmp_path / "project") as opened:
+        for name in ("head", "liver"):
+            opened.add_case(name, (4, 5, 6), (1, 1, 1), np.eye(4))
+        yield opened
+
+
+def test_boxes_come_back(project):
+    first = project.hints.add_box(1, 2, (0, 0, 0), (4, 5, 6))
+    second = project.hints.add_box(1, np.uint8(3), np.array([1, 1, 1]), np.array([2, 3, 4]))
+    other = project.hints.add_box(2, 2, (0, 0, 0), (1, 1, 1))
+    expected = (BoxRecord(first, 1, 2, (0, 0, 0), (4, 5, 6)), BoxRecord(second, 1, 3, (1, 1, 1), (2, 3, 4)))
+    assert project.hints.boxes(1) == expected
+    project.hints.remove_box(1, other)  # it is another case's
+    project.hints.remove_box(1, first)
+    project.close()
+    with Project.open(project.folder) as again:
+        assert again.hints.boxes(1) == expected[1:]
+        assert [box.number for box in again.hints.boxes(2)] == [other]
+
+
+@pytest.mark.parametrize(
+    ("value", "start", "stop"),
+    [
+        (2, (0, 0, 0), (4, 5, 7)),
+        (2, (-1, 0, 0), (4, 5, 6)),
+        (2, (1, 1, 1), (1, 2, 2)),
+        (2, (0, 0), (1, 1)),
+        (2, (0, 0, 0.5), (1, 1, 1)),
+        (2, None, (1, 1, 1)),
+        (0, (0, 0, 0), (1, 1, 1)),
+        (256, (0, 0, 0), (1, 1, 1)),
+        ("liver", (0, 0, 0), (1, 1, 1)),
+    ],
+)
+def test_boxes_that_make_no_sense_are_refused(project, value, start, stop):
+    with pytest.raises(InputError):
+        project.hints.add_box(1, value, start, stop)
+    assert project.hints.boxes(1) == ()
+
+
+def test_an_image_label_replaces_the_one_before(project):
+    project.hints.set_image_label(1, 2, True)
+    whole = project.hints.set_image_label(1, 2, False)
+    part = project.hints.set_image_label(1, 2, True, 2, 0, 5)
+    other = project.hints.set_image_label(1, 3, True)
+    assert project.hints.image_labels(1) == (
+        ImageLabelRecord(whole, 1, 2, False),
+        ImageLabelRecord(part, 1, 2, True, 2, 0, 5),
+        ImageLabelRecord(other, 1, 3, True),
+    )
+    project.hints.remove_image_label(1, whole)
+    assert [label.number for label in project.hints.image_labels(1)] == [part, other]
+    assert project.hints.image_labels(2) == ()
+
+
+@pytest.mark.parametrize(
+    "where", [(3, 0, 1), (0, 0, 4), (0, 2, 1), (0, -1, 1), (None, 0, 1), (0, None, None), (0, 0.5, 1)]
+)
+def test_slices_outside_the_image_are_refused(project, where):
+    with pytest.raises(InputError, match="slices"):
+        project.hints.set_image_label(1, 2, True, *where)
+
+
+def test_a_change_is_announced_and_a_missing_case_is_told(project):
+    heard = []
+    project.hints.changed.connect(heard.append)
+    box = project.hints.add_box(1, 2, (0, 0, 0), (1, 1, 1))
+    label = project.hints.set_image_label(2, 2, True)
+    project.hints.remove_box(1, box)
+    project.hints.remove_image_label(2, label)
+    assert heard == [1, 2, 1, 2]
+    with pytest.raises(InputError, match="no case 7"):
+        project.hints.boxes(7)
