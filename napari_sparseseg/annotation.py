@@ -30,6 +30,9 @@ SOURCE_WEIGHTS: Mapping[str, float] = {
 }
 """Weight of a label by where it comes from; a user's own stroke always wins over every other source."""
 
+SOURCES = tuple(SOURCE_WEIGHTS)
+"""The sources in the order of their codes: the code of ``SOURCES[i]`` is ``i + 1``, 0 is none."""
+
 _MOST_CLASSES = 254
 _LARGEST_UNIT = 0.6  # a single slice may hold this share of all labels and still be held out
 _LEAST_KEPT = 0.25  # of each class's labels stay in training
@@ -104,6 +107,16 @@ class ClassTable:
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"the class table is not a list of value, name and color ({error}).") from error
         return cls(entries)
+
+
+def source_code(source: str) -> int:
+    """Return the code by which an array of sources holds `source`."""
+    return SOURCES.index(source) + 1
+
+
+def weigh_sources(sources: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the weight of each code in an array of sources; 0 for none."""
+    return np.array([0.0, *SOURCE_WEIGHTS.values()], np.float32)[sources]
 
 
 def merge_sources(
@@ -288,27 +301,40 @@ def choose_held_out(
 
     Returns
     -------
-    Flat indices of the held-out voxels per case.  Every class keeps labels in training; where that
-    cannot be, nothing is held out.
+    Flat indices of the held-out voxels per case.  Every class keeps labels in training: where whole
+    slices cannot be spared strokes are, and where these cannot either, nothing is held out.
     """
-    held_out: list[list[NDArray[np.int64]]] = [[] for _ in annotations]
-    total = sum(int((annotation > 0).sum()) for annotation in annotations)
     slices = [(case, unit) for case, a in enumerate(annotations) for unit in find_labelled_slices(a)]
-    if len(slices) < 2:
-        slices = [(case, unit) for case, a in enumerate(annotations) for unit in find_strokes(a)]
+    chosen = _choose_units(annotations, slices, share, random) if len(slices) > 1 else []
+    if not chosen:
+        strokes = [(case, unit) for case, a in enumerate(annotations) for unit in find_strokes(a)]
+        chosen = _choose_units(annotations, strokes, share, random)
+    nothing = np.zeros(0, np.int64)
+    return [
+        np.concatenate([nothing, *(unit.voxels for case, unit in chosen if case == number)])
+        for number in range(len(annotations))
+    ]
+
+
+def _choose_units(
+    annotations: Sequence[NDArray[np.integer[Any]]],
+    units: Sequence[tuple[int, LabelledUnit]],
+    share: float,
+    random: np.random.Generator,
+) -> list[tuple[int, LabelledUnit]]:
+    """Choose of `units`, each with its case, as `choose_held_out` says."""
     left: Counter[int] = Counter()
     for annotation in annotations:
         values, counts = np.unique(annotation[annotation > 0], return_counts=True)
         left.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    classes = set(left) - {BACKGROUND}
+    classes, total = set(left) - {BACKGROUND}, left.total()
+    order = random.permutation(len(units))
+    # Those that show the most classes first: a score needs foreground.
+    variety = [len(set(np.unique(annotations[c].reshape(-1)[u.voxels]).tolist()) & classes) for c, u in units]
+    chosen: list[tuple[int, LabelledUnit]] = []
     taken = 0
-    order = random.permutation(len(slices))
-    # Slices that show the most classes first: a score needs foreground.
-    variety = [
-        len(set(np.unique(annotations[c].reshape(-1)[u.voxels]).tolist()) & classes) for c, u in slices
-    ]
     for position in sorted(order.tolist(), key=lambda p: -variety[p]):
-        case, unit = slices[position]
+        case, unit = units[position]
         values, counts = np.unique(annotations[case].reshape(-1)[unit.voxels], return_counts=True)
         inside = dict(zip(values.tolist(), counts.tolist(), strict=True))
         room = total * (share if taken else _LARGEST_UNIT)
@@ -318,9 +344,8 @@ def choose_held_out(
             continue
         left.subtract(inside)
         taken += len(unit.voxels)
-        held_out[case].append(unit.voxels)
-    empty = np.zeros(0, np.int64)
-    return [np.concatenate(units) if units else empty for units in held_out]
+        chosen.append((case, unit))
+    return chosen
 
 
 class OverlapCounter:

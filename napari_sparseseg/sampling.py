@@ -88,15 +88,23 @@ class PatchSampler:
     Half of the draws take a class at random and then one of its labelled voxels; the others take any
     labelled voxel (nnU-Net's foreground oversampling, adapted to sparse labels).  The centre is then
     moved by up to a quarter of the patch.  Cases are drawn evenly, so that one with many labels does
-    not drown one with few.
+    not drown one with few.  A share `anywhere` of the centres is drawn from the whole case: worth it
+    where the preview has labelled all of it.
     """
 
     def __init__(
-        self, cases: Sequence[TrainingArrays], patch: Triple, random: np.random.Generator, *, flips: bool
+        self,
+        cases: Sequence[TrainingArrays],
+        patch: Triple,
+        random: np.random.Generator,
+        *,
+        flips: bool,
+        anywhere: float = 0.0,
     ) -> None:
         self._patch = patch
         self._random = random
         self._flips = flips
+        self._anywhere = anywhere
         self._spacings = [case.spacing for case in cases]
         self._shapes = [tuple(case.labels.shape) for case in cases]
         self._voxels: list[list[NDArray[np.int64]]] = []
@@ -126,6 +134,8 @@ class PatchSampler:
                 case, voxels = self._focus
         position = voxels[random.integers(len(voxels))]
         shape = self._shapes[case]
+        if self._anywhere and random.random() < self._anywhere:
+            position = random.integers(math.prod(shape))
         voxel = np.array(np.unravel_index(position, shape))
         jitter = [random.integers(-(size // 4), size // 4 + 1) for size in self._patch]
         centre = [

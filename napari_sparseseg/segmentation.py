@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from napari_sparseseg.annotation import BACKGROUND, ClassTable
+from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.cases import Case, Region, check_cases
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.events import Event, Noted
@@ -21,11 +20,10 @@ from napari_sparseseg.inference import entropy, place_model, predict_region
 from napari_sparseseg.postprocessing import clean_channels
 from napari_sparseseg.preview import Preview
 from napari_sparseseg.random_walker import walk_from_labels
+from napari_sparseseg.regions import find_region, grow_region
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
 from napari_sparseseg.training import train_network
 
-_MARGIN_VOXELS = 24
-_GROWTH = 1.5
 _MOST_ROUNDS = 10
 _PRIOR_WEIGHT = 0.05
 _WALKED_VOXELS = 8_000_000  # the random walker needs some hundred bytes for each
@@ -151,43 +149,6 @@ def choose_shown(held_out_dice: dict[str, float], *, preview: bool, steps: int =
     if best == "both" or held_out_dice[best] <= held_out_dice["both"] + _CLEARLY_BETTER[best]:
         return "both"
     return best
-
-
-def find_region(annotation: NDArray[np.integer[Any]]) -> Region:
-    """Return the box of the labelled foreground of ``(Z, Y, X)`` with a margin, cut at the border.
-
-    Where no background is labelled in it, the box of all labels.
-    """
-    region = _box_with_margin(annotation > BACKGROUND)
-    if not (annotation[region] == BACKGROUND).any():
-        return _box_with_margin(annotation > 0)
-    return region
-
-
-def _box_with_margin(mask: NDArray[np.bool_]) -> Region:
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    z, y, x = (
-        slice(max(0, edge.start - _MARGIN_VOXELS), min(length, edge.stop + _MARGIN_VOXELS))
-        for edge, length in zip(boxes[0], mask.shape, strict=True)
-    )
-    return z, y, x
-
-
-def grow_region(channels: NDArray[np.uint8], annotation: NDArray[np.integer[Any]], region: Region) -> Region:
-    """Enlarge `region` where an object that the user labelled touches its side inside the volume.
-
-    `channels` ``(Z, Y, X)`` are class channels, 0 = background.
-    """
-    parts, _ = ndimage.label(channels[region] > 0)
-    own = np.unique(parts[annotation[region] > 1])
-    touching = np.isin(parts, own[own > 0])
-    grown = []
-    for axis, (edge, length) in enumerate(zip(region, annotation.shape, strict=True)):
-        step = round((edge.stop - edge.start) * (_GROWTH - 1) / 2)
-        low = edge.start - step if edge.start > 0 and touching.take(0, axis).any() else edge.start
-        high = edge.stop + step if edge.stop < length and touching.take(-1, axis).any() else edge.stop
-        grown.append(slice(max(0, low), min(length, high)))
-    return grown[0], grown[1], grown[2]
 
 
 def _inside(inner: Region, outer: Region) -> Region:

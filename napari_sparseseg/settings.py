@@ -131,6 +131,10 @@ class TrainingConfig(_Settings):
     )  # fmt: skip
 
 
+LIVE_TRAINING = TrainingConfig(learning_rate=2e-3, preview_weight=1.0)
+"""What an interactive session begins with: its network learns while labels keep coming, from few steps."""
+
+
 @dataclass(frozen=True)
 class InferenceConfig(_Settings):
     """How a trained network is applied to a volume."""

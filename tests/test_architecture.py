@@ -18,7 +18,7 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip(NAMES, FILES, strict=True)}
 READERS = {"nibabel", "SimpleITK", "pydicom", "tifffile", "h5py"}
 GRAPHICS = {"napari", "qtpy", "magicgui", "PySide6", "PySide2", "PyQt5", "PyQt6", "vispy"}
-ORCHESTRATION = {"training", "segmentation", "cli", "cli_progress", "demo", "widgets"}
+ORCHESTRATION = {"training", "segmentation", "cli", "cli_progress", "demo", "live", "worker", "widgets"}
 
 
 def imported(name, top_level_only=False):
@@ -104,7 +104,12 @@ PARTS = {
     "resampling.py": {"networks"},
     "postprocessing.py": {"settings"},
     "learner.py": {"losses", "networks"},
+    "live_labels.py": {"annotation", "errors"},
+    "live_picture.py": {"annotation", "cases", "events", "inference", "live_labels", "postprocessing",
+                        "regions", "settings"},
+    "live_preview.py": {"cases", "events", "features", "networks", "preview", "resampling"},
     "features.py": {"networks"},
+    "regions.py": {"annotation", "cases"},
     "patch_step.py": {"learner", "networks", "sampling", "settings"},
     "preview.py": {"annotation", "features", "networks", "random_walker", "resampling"},
     "checkpoint.py": {"annotation", "atomic", "errors", "networks", "normalisation", "settings"},

@@ -5,7 +5,8 @@ from phantoms import TABLE, fix_precision, label_slices, make_image, make_truth,
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Noted, finish
-from napari_sparseseg.segmentation import choose_shown, find_region, segment_volume
+from napari_sparseseg.regions import find_region
+from napari_sparseseg.segmentation import choose_shown, segment_volume
 from napari_sparseseg.settings import InferenceConfig
 
 

@@ -6,7 +6,7 @@ A string that says why something cannot be done now is empty when it can.
 from dataclasses import dataclass, field
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
 
 ORIENTATIONS = ("axial", "coronal", "sagittal")
 """Names of the slices across axes 0, 1 and 2 of a volume ``(Z, Y, X)``."""
@@ -84,7 +84,7 @@ class TrainState:
     shown: str = ""
     losses: tuple[tuple[int, float], ...] = ()
     agreements: tuple[tuple[int, float], ...] = ()
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = LIVE_TRAINING
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
 

@@ -1,0 +1,391 @@
+"""The interactive loop: labels come, a preview answers at once, a network learns and takes over.
+
+A `LiveSession` lives in the worker process.  Its methods take what the user does; `run` is an
+endless generator of events between which they may be called.  It does, in this order of urgency:
+take in new labels, show the visible slice, refresh the rest of the region outward from it, teach
+the network by the preview, choose the preview's classifier; and between these, train.
+"""
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.cases import Region
+from napari_sparseseg.checkpoint import save_model
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import (
+    Event,
+    HeldOutScored,
+    ImageReady,
+    Noted,
+    PictureCompleted,
+    RoundStarted,
+    StepDone,
+    StrokeLearnt,
+    Waiting,
+    WindowDone,
+)
+from napari_sparseseg.live_answer import FIRST_STEPS, choose_answer, score_held_out, slabs
+from napari_sparseseg.live_classifier import LiveClassifier
+from napari_sparseseg.live_labels import LiveLabels
+from napari_sparseseg.live_picture import LivePicture, edges_of
+from napari_sparseseg.live_preview import FittedPreview, contains
+from napari_sparseseg.live_round import LiveRound
+from napari_sparseseg.networks import to_triple
+from napari_sparseseg.normalisation import Normalisation, fit_normalisation
+from napari_sparseseg.regions import find_region
+from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
+
+_SLAB_VOXELS = 300_000
+_LEAST_MARGIN = 8  # voxels between labelled foreground and the region's border
+_VIEW_SECONDS = 1.5
+_REST_SECONDS = 2.0
+_LESSON_SECONDS = 10.0
+_SAVE_SECONDS = 30.0
+_MORE_LABELS = 2.0
+_TOO_FEW = "Paint a few strokes of background and of at least one more class."
+_DONE = "The network has learnt what these labels teach; correct it where it is wrong and it goes on."
+
+
+class LiveSession:
+    """One image, its labels, and what is learnt from them.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` intensities as read, finite.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    prediction
+        ``(Z, Y, X)`` uint8, written here: painted values, 1 = background, 0 = not looked at.
+    uncertainty
+        ``(Z, Y, X)`` uint8, written here: entropy of the class probabilities, 0 sure to 255 undecided.
+    table
+        The classes; a label's painted value is its `LabelClass.value`, of background 1.
+    name
+        For messages.
+    state_folder
+        Where the network's state is kept, and one that fits is gone on with; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.float32],
+        spacing: tuple[float, float, float],
+        prediction: NDArray[np.uint8],
+        uncertainty: NDArray[np.uint8],
+        table: ClassTable,
+        name: str = "",
+        state_folder: Path | None = None,
+    ) -> None:
+        self._image, self._spacing, self._name = image, spacing, name
+        shape = to_triple(image.shape[1:])
+        self._labels = LiveLabels(shape, table)
+        self._picture = LivePicture(prediction, uncertainty, self._labels)
+        self._folder = state_folder
+        self._training, self._network, self._inference = LIVE_TRAINING, NetworkConfig(), InferenceConfig()
+        self._normalisation = Normalisation((None,) * image.shape[0])
+        self._whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+        self._region: Region = self._whole
+        self._view = (0, shape[0] // 2)
+        self._running = False
+        self._view_due = self._pass_due = self._lesson_due = self._state_due = False
+        self._rough = False  # whether the picture still lacks its random walk
+        self._viewed = self._passed = self._taught = -math.inf
+        self._saved = time.monotonic()
+        self._pass_seconds = 0.0
+        self._steps_shown = 0
+        self._refresh: Generator[Event, None, None] | None = None
+        self._lesson: Generator[Event, None, None] | None = None
+        self._classifier = LiveClassifier(
+            spacing, self._labels, self._training.seed, self._training.held_out_share
+        )
+        self._round: LiveRound | None = None
+        self._rounds = 0
+        self._goes_on = state_folder is not None and (state_folder / "state.json").exists()
+
+    # ---- what the user does -------------------------------------------------------------------
+
+    def configure(self, training: TrainingConfig, network: NetworkConfig, inference: InferenceConfig) -> None:
+        """Change the settings; those of training or network mean learning anew."""
+        self._pass_due |= inference != self._inference
+        anew = self._round is not None and (network, training) != (self._network, self._training)
+        self._training, self._network, self._inference = training, network, inference
+        if anew:
+            self.restart()
+
+    def paint(self, number: int, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str) -> None:
+        """Change labels: painted `values` at flat indices `voxels`; `number` comes back when it is learnt.
+
+        Raises
+        ------
+        InputError
+            If a voxel lies outside the volume.
+        """
+        self._labels.change(number, voxels, values, source)
+
+    def look(self, axis: int, index: int) -> None:
+        """Show this slice first: the user looks at it."""
+        if (axis, index) != self._view and 0 <= index < self._image.shape[1 + axis]:
+            self._view = (axis, index)
+            self._view_due = self._refresh is not None or self._pass_due
+
+    def train(self, running: bool) -> None:
+        """Let the network learn, or pause it."""
+        self._pass_due |= self._running and not running and self._round is not None
+        self._state_due |= self._running and not running
+        self._running = running
+
+    def restart(self) -> None:
+        """Forget the network; learn anew from the labels."""
+        self._round, self._refresh, self._lesson = None, None, None
+        self._goes_on = False
+        self._pass_due = True
+
+    def set_classes(self, table: ClassTable) -> None:
+        """Change the class table; labels of a value it lacks count as unlabelled."""
+        self._labels.set_table(table)
+
+    def save_model(self, folder: Path) -> None:
+        """Write the network to `folder`.
+
+        Raises
+        ------
+        InputError
+            If there is none yet, or it cannot be written.
+        """
+        if self._round is None or self._round.steps == 0:
+            raise InputError("no network has learnt yet; start learning first.")
+        save_model(folder, self._round.model())
+
+    def save_state(self) -> None:
+        """Keep the network's state in the state folder, if there is one.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        self._state_due, self._saved = False, time.monotonic()
+        if self._folder is not None and self._round is not None and self._round.steps:
+            self._round.save_state(self._folder)
+
+    def close(self) -> None:
+        """End the session; its state is written."""
+        self.save_state()
+
+    # ---- what is done about it ----------------------------------------------------------------
+
+    def run(self) -> Generator[Event, None, None]:
+        """Work without end; yields `Waiting` when there is nothing to do."""
+        self._normalised = self._normalisation.apply(self._image)
+        yield from self._classifier.describe(self._normalised, self._whole)
+        yield ImageReady()
+        while True:
+            if self._labels.stale:
+                yield from self._take_in()
+            if self._state_due or time.monotonic() - self._saved > _SAVE_SECONDS:
+                self.save_state()
+            fitted = self._classifier.fitted
+            if fitted is None:
+                yield Waiting(_TOO_FEW)
+            elif self._view_due:
+                yield from self._show_view(fitted)
+            else:
+                yield from self._work(fitted)
+
+    def _take_in(self) -> Generator[Event, None, None]:
+        """Answer changed labels: refit the preview, tell the network."""
+        labels = self._labels
+        numbers, changed = labels.take_in()
+        self._refresh = None
+        if labels.count_classes() < 2:
+            self._classifier.fitted = self._round = None
+        else:
+            yield from self._choose_region()
+            if self._round is not None and self._round.table.mask_values != labels.table.mask_values:
+                self._round = None  # it has no channel for the new class
+            if self._round is not None:
+                self._round.learn(labels.annotation, labels.sources, changed)
+            self._classifier.fit(self._region)
+            self._lesson = None
+            self._lesson_due = self._view_due = self._pass_due = True
+        for number in numbers:
+            yield StrokeLearnt(number)
+
+    def _choose_region(self) -> Generator[Event, None, None]:
+        """Look only at the labelled foreground and a margin."""
+        annotation = self._labels.annotation
+        first = self._classifier.fitted is None
+        if first:
+            normalisation = fit_normalisation([self._image], [annotation])
+            if normalisation != self._normalisation:  # CT: to the window of the organ
+                self._normalisation = normalisation
+                self._normalised = normalisation.apply(self._image)
+        if first or not contains(self._region, find_region(annotation, _LEAST_MARGIN)):
+            yield from self._move_to(find_region(annotation))
+
+    def _move_to(self, region: Region) -> Generator[Event, None, None]:
+        """Look at another region from now on; what lies outside it is background."""
+        self._refresh = self._lesson = None
+        yield from self._classifier.look_at(self._normalised, region)
+        self._region = region
+        self._picture.clear_outside(region)
+        if self._round is not None:
+            labels = self._labels
+            self._round.set_region(self._normalised, region, labels.annotation, labels.sources)
+
+    def _work(self, fitted: FittedPreview) -> Generator[Event, None, None]:
+        """Do a little of what is next, and a step of training."""
+        if self._refresh is None and self._is_pass_due():
+            self._refresh = self._pass(fitted)
+        if self._lesson is None and self._is_lesson_due() and self._round is not None:
+            self._lesson = self._teach(fitted, self._round)
+        event: Event | None = None
+        if self._refresh is not None:
+            event = next(self._refresh, None)
+            self._refresh = None if event is None else self._refresh
+        elif self._classifier.undecided:
+            changed = yield from self._classifier.decide(self._region)
+            self._pass_due |= changed
+            self._lesson_due |= changed
+        elif self._lesson is not None:
+            event = next(self._lesson, None)
+            self._lesson = None if event is None else self._lesson
+        elif not self._learns:
+            event = Waiting(_DONE if self._running else "")
+        if event is not None:
+            yield event
+        if self._learns:
+            yield from self._train()
+
+    @property
+    def _learns(self) -> bool:
+        return self._running and (self._round is None or self._round.progress < 1)
+
+    # ---- the picture --------------------------------------------------------------------------
+
+    def _show_view(self, fitted: FittedPreview) -> Generator[Event, None, None]:
+        self._view_due = False
+        self._viewed = time.monotonic()
+        axis, index = self._view
+        if self._region[axis].start <= index < self._region[axis].stop:
+            edges = list(self._region)
+            edges[axis] = slice(index, index + 1)
+            box = (edges[0], edges[1], edges[2])
+            shown, _ = choose_answer(self._round, self._classifier.choice)
+            answer = self._classifier.answer(fitted, self._region, self._round, shown)
+            probabilities = answer.walked(box, axis) if self._classifier.walked else answer.plain(box)
+            yield self._picture.write(box, probabilities, shown)
+
+    def _is_pass_due(self) -> bool:
+        if self._pass_due or (self._rough and self._classifier.walked):
+            return True
+        learner = self._round
+        if learner is None or learner.steps == self._steps_shown:
+            return False
+        rested = time.monotonic() - self._passed > max(2 * self._pass_seconds, _REST_SECONDS)
+        return not self._learns or (rested and learner.steps >= FIRST_STEPS)
+
+    def _pass(self, fitted: FittedPreview) -> Generator[Event, None, None]:
+        """Refresh the region, outward from the visible slice; right after a stroke without random walks."""
+        started = time.monotonic()
+        walk = self._classifier.walked and not self._pass_due
+        self._pass_due, self._rough = False, not walk
+        self._steps_shown = self._round.steps if self._round else 0
+        shown, reason = choose_answer(self._round, self._classifier.choice)
+        answer, region = self._classifier.answer(fitted, self._region, self._round, shown), self._region
+        axis, index = self._view
+        first = index if axis == 0 else (region[0].start + region[0].stop) // 2
+        for box in slabs(region, first, _SLAB_VOXELS):
+            probabilities = answer.walked(box, 0) if walk else answer.plain(box)
+            yield self._picture.write(box, probabilities, shown)
+        self._picture.clean(region, self._inference)
+        self._pass_seconds, self._passed = time.monotonic() - started, time.monotonic()
+        yield PictureCompleted(shown, reason, edges_of(region))
+        larger = self._picture.find_larger(region)
+        if larger != region:
+            yield from self._move_to(larger)
+            self._classifier.fit(self._region)
+            self._pass_due = self._lesson_due = True
+
+    # ---- training -----------------------------------------------------------------------------
+
+    def _train(self) -> Generator[Event, None, None]:
+        if self._round is None or self._needs_new_round(self._round):
+            yield from self._begin_round()
+        learner = self._round
+        if learner is None:
+            return
+        loss = learner.step()
+        yield StepDone(learner.steps, loss, learner.progress)
+        if learner.check_due:
+            yield from self._check(learner)
+        if learner.steps >= FIRST_STEPS and time.monotonic() - self._viewed > _VIEW_SECONDS:
+            self._view_due = True
+
+    def _needs_new_round(self, learner: LiveRound) -> bool:
+        """Tell whether nothing was held out at first, and the labels have grown so that something can be."""
+        if learner.measuring or learner.scores or self._classifier.slices < 2:
+            return False
+        return int((self._labels.annotation > 0).sum()) >= _MORE_LABELS * learner.measured_labels
+
+    def _begin_round(self) -> Generator[Event, None, None]:
+        labels = self._labels
+        learner = LiveRound(
+            self._normalised, self._normalisation, self._spacing, self._region, labels.annotation,
+            labels.sources, labels.table, self._training, self._network,
+        )  # fmt: skip
+        if self._goes_on and self._folder is not None:
+            try:
+                learner.load_state(self._folder, labels.annotation, labels.sources)
+            except InputError as error:
+                yield Noted(f"The network begins anew: {error}")
+        self._goes_on = False
+        self._round, self._rounds = learner, self._rounds + 1
+        self._lesson, self._lesson_due, self._taught = None, True, -math.inf
+        self._classifier.forget_partial()
+        labelled = int((labels.annotation > 0).sum())
+        yield RoundStarted(self._rounds, labelled, len(learner.held_out), self._classifier.slices)
+
+    def _is_lesson_due(self) -> bool:
+        rested = time.monotonic() - self._taught > _LESSON_SECONDS
+        return self._lesson_due and rested and self._learns and self._training.preview_weight > 0
+
+    def _teach(self, fitted: FittedPreview, learner: LiveRound) -> Generator[Event, None, None]:
+        """Show the network the confident voxels of a preview that has not seen what is held out."""
+        self._lesson_due, self._taught = False, time.monotonic()
+        if learner.measuring:
+            partial = self._classifier.fit_without(learner.held_out, self._region)
+            if partial is None:
+                return
+            fitted = partial
+        kept = learner.without_held_out(self._labels.annotation)
+        answer = self._classifier.answer(fitted, self._region, None, "preview")
+        answer = replace(answer, annotation=kept)
+        boxes = slabs(self._region, self._view[1] if self._view[0] == 0 else 0, _SLAB_VOXELS)
+        for done, box in enumerate(boxes, start=1):
+            learner.teach(box, answer.walked(box, 0) if self._classifier.walked else answer.plain(box))
+            yield WindowDone(done, len(boxes))
+
+    def _check(self, learner: LiveRound) -> Generator[Event, None, None]:
+        """Measure on the labels held out, and decide by that whether random walks help."""
+        partial = self._classifier.fit_without(learner.held_out, self._region)
+        if partial is None:
+            return
+        answer = self._classifier.answer(partial, self._region, learner, "both")
+        measured = yield from score_held_out(answer, learner.held_out)
+        if measured.walker_helps != self._classifier.walked:
+            self._classifier.walked = measured.walker_helps
+            self._lesson_due = self._pass_due = True
+        learner.finish_check(measured.scores, self._labels.annotation, self._labels.sources)
+        self._lesson_due |= not learner.measuring
+        names = self._labels.table.names[1:]
+        per_class = {n: d for n, d in zip(names, measured.per_class, strict=True) if not math.isnan(d)}
+        yield HeldOutScored(learner.steps, measured.scores["network"], per_class)

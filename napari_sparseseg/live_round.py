@@ -1,0 +1,352 @@
+"""One network's life inside a live session: it learns while labels keep coming."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_sparseseg.annotation import ClassTable, choose_held_out, weigh_sources
+from napari_sparseseg.cases import Case, Region, balance_classes
+from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.inference import PlacedNetwork, predict_box
+from napari_sparseseg.learner import Learner
+from napari_sparseseg.live_preview import relative
+from napari_sparseseg.networks import (
+    NetworkPlan,
+    Precision,
+    build_network,
+    choose_device,
+    choose_precision,
+    default_patch_voxels,
+    plan_network,
+    to_triple,
+    with_smaller_patch,
+)
+from napari_sparseseg.normalisation import Normalisation
+from napari_sparseseg.patch_step import take_step
+from napari_sparseseg.preview import CONFIDENT
+from napari_sparseseg.sampling import PatchSampler, TrainingArrays
+from napari_sparseseg.settings import NetworkConfig, TrainingConfig
+
+HORIZON = 500
+"""Steps after the last label change until the learning rate has run out."""
+
+_BACK_TO = 0.3  # of the schedule, when labels change
+_FOCUS_DRAWS = 24
+_ANYWHERE = 0.3
+_CPU_PATCH_VOXELS = 48**3  # more and smaller steps learn faster in the first minute
+_LASTING_SHARE = 0.15
+_CHECK_STEPS = 50
+_THICK_SLICES = 3.0
+_STATE_FORMAT = "napari-sparseseg live state"
+
+
+class LiveRound:
+    """A network that learns from labels that change.
+
+    Some labelled slices or strokes of the first moment are held out to measure it; where they are a
+    large part of all labels they return after the first third of the schedule.  Labels that come later
+    are learnt at once: every second one of the next patches lies round them.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` of the whole volume, normalised.
+    normalisation
+        How.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    region
+        Learn only inside this box.
+    annotation, sources
+        ``(Z, Y, X)`` of the whole volume: 0 unlabelled, 1 background, 2… classes; and `source_code` of each.
+    table
+        The classes.
+    config, network_config
+        Settings; the number of steps is `HORIZON` where `config.steps` is 0.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.float32],
+        normalisation: Normalisation,
+        spacing: tuple[float, float, float],
+        region: Region,
+        annotation: NDArray[np.uint8],
+        sources: NDArray[np.uint8],
+        table: ClassTable,
+        config: TrainingConfig,
+        network_config: NetworkConfig,
+    ) -> None:
+        self.table = table
+        self.config = config
+        self.network_config = network_config
+        self.normalisation = normalisation
+        self.steps = 0
+        self.scores: dict[str, float] = {}
+        self._schedule = 0
+        self._spacing = spacing
+        self._channels = image.shape[0]
+        self._whole = to_triple(image.shape[1:])
+        self._random = np.random.default_rng(config.seed)
+        torch.manual_seed(config.seed)
+        self._device = choose_device(config.device)
+        self._position = max(spacing) > _THICK_SLICES * min(spacing)
+        usual = default_patch_voxels(self._device)
+        voxels = config.patch_voxels or (usual if self._device.type == "cuda" else _CPU_PATCH_VOXELS)
+        shape = to_triple(edge.stop - edge.start for edge in region)
+        self._plan = plan_network(shape, spacing, network_config, voxels)
+        network = self._new_network()
+        channels = self._channels + 3 * self._position
+        precision = choose_precision(config.precision, network, self._plan, channels, self._device)
+        self._learner = Learner(network, self._device, precision, config.learning_rate)
+        self._began = time.monotonic()
+        self.held_out = choose_held_out([annotation], config.held_out_share, self._random)[0]
+        self._returns = len(self.held_out) > _LASTING_SHARE * int((annotation > 0).sum())
+        self.measured_labels = int((annotation > 0).sum())
+        self._placed: PlacedNetwork | None = None
+        self.set_region(image, region, annotation, sources)
+
+    def _new_network(self) -> torch.nn.Module:
+        channels = self._channels + 3 * self._position
+        return build_network(self.network_config, self._plan, channels, len(self.table))
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule done since labels last changed, 0 to 1."""
+        return min(self._schedule / (self.config.steps or HORIZON), 1.0)
+
+    @property
+    def measuring(self) -> bool:
+        """Whether labels are held out now."""
+        return len(self.held_out) > 0
+
+    def without_held_out(self, annotation: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a copy of an annotation of the whole volume without the labels held out."""
+        kept = annotation.copy()
+        kept.reshape(-1)[self.held_out] = 0
+        return kept
+
+    def set_region(
+        self,
+        image: NDArray[np.float32],
+        region: Region,
+        annotation: NDArray[np.uint8],
+        sources: NDArray[np.uint8],
+    ) -> None:
+        """Learn inside another box from now on; the arrays are those of the whole volume."""
+        part = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *region)])).to(self._device)
+        shape = to_triple(part.shape[1:])
+        self._region = region
+        self._image = part
+        self._labels = torch.zeros(shape, dtype=torch.uint8, device=self._device)
+        self._weights = torch.zeros(shape, dtype=torch.float16, device=self._device)
+        self._taught = torch.zeros(shape, dtype=torch.uint8, device=self._device)
+        self._lay_out(annotation, sources)
+
+    def learn(
+        self,
+        annotation: NDArray[np.uint8],
+        sources: NDArray[np.uint8],
+        fresh: NDArray[np.int64],
+    ) -> None:
+        """Take in labels that have changed at the flat indices `fresh`; arrays of the whole volume."""
+        self.held_out = np.setdiff1d(self.held_out, fresh)  # what was painted anew is learnt at once
+        self._lay_out(annotation, sources)
+        labelled_anew = fresh[annotation.reshape(-1)[fresh] > 0]
+        position = np.array(np.unravel_index(labelled_anew, self._whole)).T
+        low, shape = [edge.start for edge in self._region], self._labels.shape
+        position = position - low
+        inside = ((position >= 0) & (position < shape)).all(1)
+        voxels = np.ravel_multi_index(tuple(position[inside].T), shape)
+        self._sampler.focus(0, voxels.astype(np.int64), _FOCUS_DRAWS)
+        self._schedule = min(self._schedule, round(_BACK_TO * (self.config.steps or HORIZON)))
+
+    def _lay_out(self, annotation: NDArray[np.uint8], sources: NDArray[np.uint8]) -> None:
+        kept = self.without_held_out(annotation)
+        part = np.ascontiguousarray(kept[self._region])
+        if not part.any():  # the others were erased
+            self.held_out = self.held_out[:0]
+            part = np.ascontiguousarray(annotation[self._region])
+        self._classes_balanced = balance_classes([Case(_NO_IMAGE, self._spacing, part)], len(self.table))
+        balanced = self._classes_balanced.numpy()[part] * weigh_sources(sources[self._region])
+        self._labels.copy_(torch.from_numpy(part))
+        self._weights.copy_(torch.from_numpy(balanced))
+        self._taught[self._labels > 0] = 0
+        self._classes_balanced = self._classes_balanced.to(self._device)
+        start = to_triple(edge.start for edge in self._region)
+        self._arrays = TrainingArrays(
+            self._image, self._labels, self._weights, self._taught, self._spacing, start, self._whole
+        )
+        self._make_sampler()
+
+    def _make_sampler(self) -> None:
+        flips = self.config.allow_flips
+        anywhere = _ANYWHERE if self.config.preview_weight else 0.0
+        self._sampler = PatchSampler(
+            [self._arrays], self._plan.patch, self._random, flips=flips, anywhere=anywhere
+        )
+
+    def teach(self, box: Region, probabilities: NDArray[np.float32]) -> None:
+        """Let the preview's confident voxels in `box`, a part of the region, be labels of lower weight."""
+        box = relative(box, self._region)
+        sure = probabilities.max(0) > CONFIDENT
+        taught = torch.from_numpy(np.where(sure, probabilities.argmax(0) + 1, 0).astype(np.uint8))
+        taught = taught.to(self._device)
+        taught[self._labels[box] > 0] = 0
+        self._taught[box] = taught
+
+    def step(self) -> float:
+        """Take one step and return its loss; where a GPU's memory is too small, a smaller one."""
+        while True:
+            try:
+                loss = take_step(
+                    self._learner, self._sampler, [self._arrays], self._plan.patch, self._classes_balanced,
+                    self.config, position=self._position, progress=self.progress,
+                )  # fmt: skip
+                break
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                self._shrink()
+        self.steps += 1
+        self._schedule += 1
+        self._placed = None
+        return loss
+
+    def _shrink(self) -> None:
+        smaller = with_smaller_patch(self._plan)
+        if smaller is not None:
+            self._plan = smaller
+        else:
+            self._device = torch.device("cpu")
+            self._learner = self._learner.on_cpu()
+            self._image, self._labels = self._image.cpu(), self._labels.cpu()
+            self._weights, self._taught = self._weights.cpu(), self._taught.cpu()
+            self._classes_balanced = self._classes_balanced.cpu()
+            start = self._arrays.start
+            self._arrays = TrainingArrays(
+                self._image, self._labels, self._weights, self._taught, self._spacing, start, self._whole
+            )
+        self._make_sampler()
+
+    def predict(self, box: Region) -> NDArray[np.float32]:
+        """Return ``(K, …)`` class probabilities in `box`, a part of the region in the volume's voxels."""
+        if self._placed is None:
+            network = self._new_network()
+            network.load_state_dict(self._learner.average_weights())
+            precision = self._learner.precision
+            network = precision.place(network, self._device).eval()
+            self._placed = PlacedNetwork(
+                network, self._plan, self._device, precision, self._position, len(self.table)
+            )
+        start = to_triple(edge.start for edge in self._region)
+        return predict_box(self._placed, self._image, relative(box, self._region), start, self._whole)
+
+    @property
+    def check_due(self) -> bool:
+        """Whether it is time to measure on the labels held out."""
+        return self.measuring and self.steps > 0 and self.steps % _CHECK_STEPS == 0
+
+    def finish_check(
+        self, scores: dict[str, float], annotation: NDArray[np.uint8], sources: NDArray[np.uint8]
+    ) -> None:
+        """Take what was measured; let held-out labels return when their time has come."""
+        self.scores = scores
+        if self._returns and self.progress >= 1 - self.config.final_share:
+            self.held_out = self.held_out[:0]
+            self._lay_out(annotation, sources)
+
+    def model(self) -> Model:
+        """Return the network as it is, with its averaged weights."""
+        summary = {
+            "steps": self.steps,
+            "seconds": round(time.monotonic() - self._began, 1),
+            "labelled_voxels": int((self._labels > 0).sum()),
+            "held_out_dice": self.scores,
+            "settings": self.config.to_json(),
+            "device": str(self._device),
+            "precision": self._learner.precision.dtype,
+        }
+        return Model(
+            self.network_config, self._plan, self._channels, self._position, self.table,
+            self._spacing, self.normalisation, self._learner.average_weights(), summary,
+        )  # fmt: skip
+
+    def save_state(self, folder: Path) -> None:
+        """Write all that `load_state` needs."""
+        tensors = {f"learner.{name}": tensor for name, tensor in self._learner.state().items()}
+        tensors["held_out"] = torch.from_numpy(self.held_out)
+        description = {
+            **self._fingerprint(),
+            "plan": self._plan.to_json(),
+            "steps": self.steps,
+            "schedule": self._schedule,
+            "scores": self.scores,
+            "returns": self._returns,
+            "measured_labels": self.measured_labels,
+            "elapsed": time.monotonic() - self._began,
+            "precision": [self._learner.precision.dtype, self._learner.precision.channels_last],
+        }
+        write_tensors(folder / "state", tensors, description)
+
+    def load_state(self, folder: Path, annotation: NDArray[np.uint8], sources: NDArray[np.uint8]) -> bool:
+        """Go on where `save_state` was called; return False where that was of other classes or settings.
+
+        Raises
+        ------
+        InputError
+            If there is no state, or it is damaged.
+        """
+        tensors, description = read_tensors(folder / "state")
+        mine = self._fingerprint()
+        if {key: description.get(key) for key in mine} != mine:
+            return False
+        try:
+            self._plan = NetworkPlan.from_json(description["plan"])
+            precision = Precision(*description["precision"])
+            self._learner = Learner(self._new_network(), self._device, precision, self.config.learning_rate)
+            learner = {n.removeprefix("learner."): t for n, t in tensors.items() if n.startswith("learner.")}
+            self._learner.load_state(learner)
+            self.steps, self._schedule = int(description["steps"]), int(description["schedule"])
+            self.scores = {str(name): float(dice) for name, dice in description["scores"].items()}
+            self._returns = bool(description["returns"])
+            self.measured_labels = int(description["measured_labels"])
+            self._began = time.monotonic() - float(description["elapsed"])
+            held_out = _check_voxels(tensors["held_out"], annotation.size)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the saved state of the training is damaged ({error}); learning anew."
+            ) from error
+        self.held_out = held_out[annotation.reshape(-1)[held_out] > 0]
+        self._placed = None
+        self._lay_out(annotation, sources)
+        return True
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """Return what a state must share with this round, as JSON gives it back."""
+        return {
+            "format": _STATE_FORMAT,
+            "classes": list(self.table.mask_values),
+            "channels": self._channels,
+            "shape": list(self._whole),
+            "network": self.network_config.to_json(),
+        }
+
+
+_NO_IMAGE = np.zeros((1, 1, 1, 1), np.float32)
+
+
+def _check_voxels(voxels: Tensor, size: int) -> NDArray[np.int64]:
+    values: NDArray[np.int64] = voxels.numpy()
+    if (
+        values.dtype != np.int64
+        or values.ndim != 1
+        or (len(values) and not 0 <= values.min() <= values.max() < size)
+    ):
+        raise ValueError("the held-out labels lie outside the volume")
+    return values

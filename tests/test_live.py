@@ -1,0 +1,307 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from phantoms import make_image, make_truth, mean_dice
+
+from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.checkpoint import load_model
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import (
+    HeldOutScored,
+    ImageReady,
+    Noted,
+    PictureChanged,
+    PictureCompleted,
+    RoundStarted,
+    StepDone,
+    StrokeLearnt,
+    Waiting,
+    finish,
+)
+from napari_sparseseg.inference import predict_volume
+from napari_sparseseg.live import LiveSession
+from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig
+
+TABLE = ClassTable.from_values([2, 3], {2: "ball", 3: "cube"})
+QUICK = replace(LIVE_TRAINING, steps=120, patch_voxels=12**3, device="cpu", precision="float32")
+EVERY = 20_000
+
+
+class Live:
+    """A session on the phantom, and what it has said."""
+
+    def __init__(self, size=18, spacing=(1.0, 1.0, 1.0), table=TABLE, folder=None, image=None):
+        self.truth = make_truth(size)
+        self.image = make_image(self.truth) if image is None else image
+        shape = self.image.shape[1:]
+        self.prediction, self.uncertainty = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        self.session = LiveSession(
+            self.image, spacing, self.prediction, self.uncertainty, table, state_folder=folder
+        )
+        self.session.configure(QUICK, NetworkConfig(), InferenceConfig())
+        self.work = self.session.run()
+        self.number = 0
+
+    def paint(self, voxels, values, source="stroke"):
+        self.number += 1
+        voxels = np.asarray(voxels, np.int64)
+        values = np.broadcast_to(np.asarray(values, np.uint8), voxels.shape)
+        self.session.paint(self.number, voxels, values, source)
+        return voxels
+
+    def paint_slice(self, index, axis=0, keep=lambda values: values > 0):
+        """Label a slice as the truth has it, in painted values."""
+        where = np.zeros(self.truth.shape, bool)
+        where[(slice(None),) * axis + (index,)] = True
+        voxels = np.flatnonzero(where)
+        values = self.truth.reshape(-1)[voxels] + 1
+        chosen = keep(values)
+        return self.paint(voxels[chosen], values[chosen])
+
+    def until(self, *kinds, where=lambda event: True):
+        """Run until an event of these kinds comes; return all events up to it."""
+        events = []
+        for _ in range(EVERY):
+            event = next(self.work)
+            events.append(event)
+            if isinstance(event, kinds) and where(event):
+                return events
+        raise AssertionError(f"{kinds} never came")
+
+    def dice(self):
+        return mean_dice(self.truth, np.maximum(self.prediction, 1) - 1)
+
+
+def started(**options):
+    live = Live(**options)
+    live.until(ImageReady)
+    return live
+
+
+def of_kind(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_one_class_alone_only_waits_and_says_why():
+    live = started()
+    live.paint_slice(9, keep=lambda values: values == 1)
+    assert "one more class" in live.until(Waiting)[-1].reason
+    assert not live.prediction.any()
+
+
+def test_the_visible_slice_comes_first_then_the_whole():
+    live = started()
+    live.session.look(1, 6)
+    live.paint_slice(9)
+    pictures = of_kind(live.until(PictureCompleted), PictureChanged)
+    assert pictures[0].region == ((0, 18), (6, 7), (0, 18))
+    assert {picture.shown for picture in pictures} == {"preview"}
+    assert live.prediction.all()
+    assert set(np.unique(live.prediction)) <= {1, 2, 3}
+    assert live.dice() > 0.5
+
+
+def test_looking_elsewhere_during_a_refresh_shows_that_slice_next():
+    live = started()
+    live.paint_slice(9)
+    live.until(PictureChanged)
+    live.session.look(2, 11)
+    shown = live.until(PictureChanged)[-1]
+    assert shown.region[2] == (11, 12)
+
+
+def test_the_network_takes_over_and_does_well():
+    live = started()
+    live.paint_slice(5)
+    live.paint_slice(9)
+    live.paint_slice(12)
+    live.session.train(True)
+    events = live.until(PictureCompleted, where=lambda event: event.shown != "preview")
+    assert of_kind(events, RoundStarted)[0].labelled == 3 * 18 * 18
+    scores = of_kind(events, HeldOutScored)
+    assert scores
+    assert all(0 <= score.dice <= 1 for score in scores)
+    last = live.until(Waiting)[-1]
+    assert "has learnt" in last.reason
+    assert live.dice() > 0.85
+
+
+def test_what_the_user_painted_is_shown_as_painted_at_once():
+    live = started()
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step > 20)
+    wrong = np.flatnonzero(live.truth == 0)[200:260]
+    live.paint(wrong, 3)
+    live.until(PictureChanged)
+    live.until(PictureCompleted)
+    assert (live.prediction.reshape(-1)[wrong] == 3).all()
+    assert not live.uncertainty.reshape(-1)[wrong].any()
+
+
+def test_each_change_is_acknowledged_once_and_in_order():
+    live = started()
+    for index in (3, 9, 14):
+        live.paint_slice(index)
+    live.session.train(True)
+    events = live.until(StepDone, where=lambda event: event.step == 3)
+    live.paint_slice(6)
+    events += live.until(StepDone, where=lambda event: event.step == 5)
+    assert [event.number for event in of_kind(events, StrokeLearnt)] == [1, 2, 3, 4]
+
+
+def test_labels_held_out_are_not_learnt_until_they_are_painted_anew():
+    live = started()
+    for index in (4, 9, 13):
+        live.paint_slice(index)
+    live.session.train(True)
+    live.until(RoundStarted)
+    learner = live.session._round
+    held_out = learner.held_out
+    assert len(held_out)
+    assert not learner._labels.reshape(-1)[held_out].any()
+    again = held_out[:30]
+    live.paint(again, live.truth.reshape(-1)[again] + 1)
+    live.until(StrokeLearnt)
+    assert (learner._labels.reshape(-1)[again].numpy() == live.truth.reshape(-1)[again] + 1).all()
+
+
+def test_a_pause_keeps_the_state_and_a_later_session_goes_on(tmp_path):
+    live = started(folder=tmp_path)
+    live.paint_slice(5)
+    live.paint_slice(10)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 30)
+    live.session.train(False)
+    live.until(Waiting)
+    assert (tmp_path / "state.json").exists()
+    again = started(folder=tmp_path)
+    again.paint_slice(5)
+    again.paint_slice(10)
+    again.session.train(True)
+    assert of_kind(again.until(StepDone), StepDone)[0].step == 31
+    again.session.restart()
+    assert of_kind(again.until(StepDone), StepDone)[0].step == 1
+
+
+def test_a_damaged_state_is_told_of_and_learning_begins_anew(tmp_path):
+    live = started(folder=tmp_path)
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 2)
+    live.session.close()
+    (tmp_path / "state.safetensors").write_bytes(b"nothing")
+    again = started(folder=tmp_path)
+    again.paint_slice(9)
+    again.session.train(True)
+    events = again.until(StepDone)
+    assert "begins anew" in of_kind(events, Noted)[0].text
+    assert events[-1].step == 1
+
+
+def test_a_new_class_begins_a_new_round():
+    live = started()
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 3)
+    table = ClassTable.from_values([2, 3, 7])
+    live.session.set_classes(table)
+    live.paint([0, 1, 2], 7)
+    assert live.until(RoundStarted)[-1].number == 2
+    live.until(PictureCompleted)
+    assert live.prediction.reshape(-1)[0] == 7
+
+
+def test_without_labels_again_it_waits():
+    live = started()
+    voxels = live.paint_slice(9)
+    live.until(PictureCompleted)
+    live.paint(voxels, 0)
+    live.session.train(True)
+    assert live.until(Waiting)[-1].reason
+
+
+def test_a_model_can_be_saved_only_when_there_is_one(tmp_path):
+    live = started()
+    live.paint_slice(9)
+    live.paint_slice(5)
+    with pytest.raises(InputError, match="start learning"):
+        live.session.save_model(tmp_path / "model")
+    live.session.train(True)
+    live.until(Waiting)
+    live.session.save_model(tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    assert model.table == TABLE
+    channels = finish(predict_volume(model, live.image, (1.0, 1.0, 1.0))).channels
+    assert mean_dice(live.truth, channels) > 0.6
+
+
+def test_a_small_object_in_a_large_volume_is_looked_at_alone():
+    image = np.random.default_rng(0).normal(0, 0.2, (1, 70, 70, 70)).astype(np.float32)
+    image[0, 30:38, 30:38, 30:38] += 2
+    live = started(image=image)
+    labels = np.zeros(image.shape[1:], np.uint8)
+    labels[34, 25:45, 25:45] = 1
+    labels[34, 30:38, 30:38] = 2
+    voxels = np.flatnonzero(labels)
+    live.paint(voxels, labels.reshape(-1)[voxels])
+    region = live.until(PictureCompleted)[-1].region
+    assert all(stop - start < 70 for start, stop in region)
+    assert all(start <= 30 and stop >= 38 for start, stop in region)
+    live.until(Waiting)
+    truth = image[0] > 1.2
+    found = live.prediction == 2
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.85
+    far = np.ones(found.shape, bool)
+    far[tuple(slice(*edge) for edge in region)] = False
+    assert (live.prediction[far] == 1).all()
+
+
+def test_an_object_that_reaches_the_border_of_the_region_is_followed():
+    image = np.random.default_rng(0).normal(0, 0.2, (1, 120, 30, 30)).astype(np.float32)
+    image[0, 5:115, 10:20, 10:20] += 2
+    live = started(image=image)
+    labels = np.zeros(image.shape[1:], np.uint8)
+    labels[60, 2:28, 2:28] = 1
+    labels[60, 10:20, 10:20] = 2
+    voxels = np.flatnonzero(labels)
+    live.paint(voxels, labels.reshape(-1)[voxels])
+    live.until(Waiting)
+    column = live.prediction[:, 12:18, 12:18] == 2
+    assert column[8:112].mean() > 0.95
+
+
+def test_cleaning_leaves_one_part_of_each_class():
+    live = started()
+    live.paint_slice(9)
+    far = live.paint([0], 2)
+    live.until(Waiting)
+    live.session.configure(QUICK, NetworkConfig(), InferenceConfig(largest_component=True))
+    live.until(Waiting)
+    from scipy import ndimage
+
+    ball = live.prediction == 2
+    ball.reshape(-1)[far] = False
+    assert ndimage.label(ball, np.ones((3, 3, 3)))[1] == 1
+
+
+def test_a_label_outside_the_volume_is_refused():
+    live = started()
+    for voxel in (-1, 18**3):
+        with pytest.raises(InputError, match="outside the volume"):
+            live.paint([voxel], 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 24, 20), (2, 6, 16, 14), (1, 3, 40, 2)])
+def test_flat_and_multichannel_images_work(shape):
+    random = np.random.default_rng(0)
+    truth = np.zeros(shape[1:], np.uint8)
+    truth[:, 4:12] = 1
+    image = (random.normal(0, 0.2, shape) + 2 * truth).astype(np.float32)
+    live = started(image=image, spacing=(5.0, 1.0, 1.0))
+    voxels = random.choice(truth.size, 40, replace=False)
+    live.paint(voxels, truth.reshape(-1)[voxels] + 1)
+    live.session.train(True)
+    live.until(Waiting)
+    assert mean_dice(truth, np.maximum(live.prediction, 1) - 1) > 0.8
