@@ -42,7 +42,7 @@ from napari_sparseseg.normalisation import Normalisation, fit_normalisation
 from napari_sparseseg.regions import find_region
 from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
 
-_SLAB_VOXELS = 300_000
+_SLAB_VOXELS = 150_000
 _LEAST_MARGIN = 8  # voxels between labelled foreground and the region's border
 _VIEW_SECONDS = 1.5
 _REST_SECONDS = 2.0
@@ -88,7 +88,7 @@ class LiveSession:
         shape = to_triple(image.shape[1:])
         self._labels = LiveLabels(shape, table)
         self._picture = LivePicture(prediction, uncertainty, self._labels)
-        self._folder = state_folder
+        self._folder: Path | None = None
         self._training, self._network, self._inference = LIVE_TRAINING, NetworkConfig(), InferenceConfig()
         self._normalisation = Normalisation((None,) * image.shape[0])
         self._whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
@@ -108,7 +108,9 @@ class LiveSession:
         )
         self._round: LiveRound | None = None
         self._rounds = 0
-        self._goes_on = state_folder is not None and (state_folder / "state.json").exists()
+        self._goes_on = False
+        if state_folder is not None:
+            self.keep_state(state_folder)
 
     # ---- what the user does -------------------------------------------------------------------
 
@@ -119,6 +121,11 @@ class LiveSession:
         self._training, self._network, self._inference = training, network, inference
         if anew:
             self.restart()
+
+    def keep_state(self, folder: Path) -> None:
+        """Keep the network's state in `folder` from now on; the first network goes on with one that fits."""
+        self._folder = folder
+        self._goes_on = self._round is None and (folder / "state.json").exists()
 
     def paint(self, number: int, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str) -> None:
         """Change labels: painted `values` at flat indices `voxels`; `number` comes back when it is learnt.
@@ -191,7 +198,7 @@ class LiveSession:
             if self._labels.stale:
                 yield from self._take_in()
             if self._state_due or time.monotonic() - self._saved > _SAVE_SECONDS:
-                self.save_state()
+                yield from self._save_quietly()
             fitted = self._classifier.fitted
             if fitted is None:
                 yield Waiting(_TOO_FEW)
@@ -199,6 +206,13 @@ class LiveSession:
                 yield from self._show_view(fitted)
             else:
                 yield from self._work(fitted)
+
+    def _save_quietly(self) -> Generator[Event, None, None]:
+        """Keep the state; a full disk must not end the session."""
+        try:
+            self.save_state()
+        except InputError as error:
+            yield Noted(f"The network's state could not be kept: {error}")
 
     def _take_in(self) -> Generator[Event, None, None]:
         """Answer changed labels: refit the preview, tell the network."""

@@ -54,6 +54,13 @@ class OpenImage:
     state_folder: str = ""
 
 
+@dataclass(frozen=True)
+class KeepState:
+    """Keep what going on later needs in `state_folder` from now on; go on with what is there if it fits."""
+
+    state_folder: str
+
+
 @dataclass(frozen=True, eq=False)
 class Paint:
     """Labels have changed.
@@ -124,4 +131,6 @@ class CloseImage:
     """End the live session; its state is written first."""
 
 
-Request = OpenImage | Paint | Look | Train | Restart | SetClasses | Configure | SaveModel | CloseImage
+Request = (
+    OpenImage | KeepState | Paint | Look | Train | Restart | SetClasses | Configure | SaveModel | CloseImage
+)

@@ -185,6 +185,32 @@ def test_a_pause_keeps_the_state_and_a_later_session_goes_on(tmp_path):
     assert of_kind(again.until(StepDone), StepDone)[0].step == 1
 
 
+def test_a_state_can_be_kept_from_later_on(tmp_path):
+    live = started()
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 2)
+    live.session.keep_state(tmp_path)
+    live.session.close()
+    again = started()
+    again.session.keep_state(tmp_path)
+    again.paint_slice(9)
+    again.session.train(True)
+    assert again.until(StepDone)[-1].step == 3
+
+
+def test_a_state_that_cannot_be_kept_is_told_of_and_work_goes_on(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    live = started(folder=tmp_path / "file" / "state")
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 2)
+    live.session.train(False)
+    assert "could not be kept" in live.until(Noted)[-1].text
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 4)
+
+
 def test_a_damaged_state_is_told_of_and_learning_begins_anew(tmp_path):
     live = started(folder=tmp_path)
     live.paint_slice(9)
