@@ -3,6 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
+# The tests open real windows, on a screen that nobody sees. Debian's names of what Qt and a screen need:
+SCREEN := xvfb-run --auto-servernum --server-args="-screen 0 1280x800x24"
+SCREEN_PACKAGES := xvfb xauth libegl1 libgl1 libopengl0 libxkbcommon0 libxkbcommon-x11-0 libdbus-1-3 \
+	libfontconfig1 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 \
+	libxcb-render-util0 libxcb-shape0 libxcb-sync1 libxcb-xfixes0 libxcb-xinerama0 libxcb-xkb1 libglib2.0-0
+
 # A half-made environment must not pass for a made one.
 .DELETE_ON_ERROR:
 
@@ -12,7 +18,8 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/sparseseg demo --out demo_output
 
 test: lint
-	$(BIN)/python -m pytest
+	command -v xvfb-run || (apt-get update && apt-get install --yes $(SCREEN_PACKAGES))
+	$(SCREEN) $(BIN)/python -m pytest
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -21,7 +28,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/npe2 validate napari-sparseseg
 
 gui: $(VENV)/gui.stamp
-	$(BIN)/napari
+	$(BIN)/python -m napari_sparseseg.widgets
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/sparse_labels.py
@@ -41,7 +48,7 @@ $(VENV)/demo.stamp: $(BIN)/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(INSTALL) --editable .[dev]
+	$(INSTALL) --editable .[all,dev]
 	touch $@
 
 $(VENV)/gui.stamp: $(VENV)/demo.stamp

@@ -1,0 +1,318 @@
+"""One per viewer: brings together actions, worker and panels, and ends it all when the window goes."""
+
+import atexit
+import math
+from typing import Any
+
+from napari import Viewer
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+from qtpy.QtWidgets import QApplication, QWidget
+
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import (
+    Failed,
+    HeldOutScored,
+    ModelSaved,
+    Noted,
+    PictureChanged,
+    PictureCompleted,
+    RoundStarted,
+)
+from napari_sparseseg.project import Project
+from napari_sparseseg.widgets.activity import Activity
+from napari_sparseseg.widgets.annotate_actions import AnnotateActions
+from napari_sparseseg.widgets.image_actions import ImageActions
+from napari_sparseseg.widgets.placement import find_camera
+from napari_sparseseg.widgets.predict_actions import PredictActions
+from napari_sparseseg.widgets.project_actions import ProjectActions
+from napari_sparseseg.widgets.session import Session
+from napari_sparseseg.widgets.shortcuts import bind_shortcuts, release_shortcuts
+from napari_sparseseg.widgets.states import (
+    annotate_state,
+    describe_learning,
+    dock_state,
+    predict_state,
+    train_state,
+)
+from napari_sparseseg.widgets.worker_events import take_event
+from napari_sparseseg.widgets.worker_link import MakeWorker
+from napari_sparseseg.widgets.workplace import Workplace
+from napari_sparseseg.worker_client import WorkerClient
+
+_SHOW_MS = 100
+_CLOCK_MS = 1000
+
+
+class Coordinator(QObject):
+    """Runs the loop of one viewer: panels ask, actions do, the session changes, panels show it.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    make_worker
+        Makes the worker of its two callbacks; a test gives one that answers at once.
+    project_type
+        The type of projects.
+
+    Attributes
+    ----------
+    images, annotate, predict, projects
+        What can be asked for.
+    """
+
+    annotate_changed = Signal(object)
+    """`AnnotateState`."""
+    train_changed = Signal(object)
+    """`TrainState`."""
+    predict_changed = Signal(object)
+    """`PredictState`."""
+    dock_changed = Signal(object)
+    """`DockState`."""
+
+    def __init__(
+        self, viewer: Viewer, *, make_worker: MakeWorker = WorkerClient, project_type: type[Project] = Project
+    ) -> None:
+        super().__init__()
+        self._place = Workplace(viewer, make_worker, project_type, self)
+        self._activity = Activity()
+        self._users: set[int] = set()
+        self._closing: QObject | None = None
+        self._shown: dict[str, Any] = {}
+        self.closed = False
+        self.images = ImageActions(self._place)
+        self.annotate = AnnotateActions(self._place)
+        self.predict = PredictActions(self._place)
+        self.projects = ProjectActions(self._place, self.images, self.annotate)
+        self._show_timer = self._make_timer(_SHOW_MS, self.show_now, once=True)
+        self._clock = self._make_timer(_CLOCK_MS, self._tick)
+        self._actions = self._shortcut_actions()
+        self._connect()
+        self._start()
+
+    @property
+    def viewer(self) -> Viewer:
+        """The napari viewer."""
+        return self._place.viewer
+
+    @property
+    def session(self) -> Session:
+        """What is shown; read only."""
+        return self._place.session
+
+    # -- widgets that use it --
+
+    def attach(self, widget: QWidget) -> None:
+        """Serve a widget; when the last one has gone, or its window, everything is closed."""
+        user = id(widget)
+        self._users.add(user)
+        widget.destroyed.connect(lambda: self._forget(user))
+
+    def detach(self, widget: QWidget) -> None:
+        """Serve a widget no longer, because it was taken out of its window."""
+        self._forget(id(widget))
+
+    def watch_window(self, window: QWidget) -> None:
+        """Close everything when this window is closed."""
+        window.removeEventFilter(self)
+        window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: D102 - Qt's name
+        if event.type() == QEvent.Type.Close and not self.closed:
+            # Not at once: napari may ask whether to close, and the answer may be no.
+            self._closing = watched
+            QTimer.singleShot(0, self._close_with_window)
+        return False
+
+    def show_now(self) -> None:
+        """Give the panels what has changed."""
+        session = self.session
+        for name, make, signal in (
+            ("annotate", annotate_state, self.annotate_changed),
+            ("train", train_state, self.train_changed),
+            ("predict", predict_state, self.predict_changed),
+            ("dock", dock_state, self.dock_changed),
+        ):
+            state: Any = make(session)
+            if self._shown.get(name) != state:
+                self._shown[name] = state
+                signal.emit(state)
+        learning = session.learning
+        known = session.running and learning.slices > 0 and learning.progress < 1
+        words = describe_learning(session) if session.busy else ""
+        self._activity.show("Learning" if known and words else words, learning.progress if known else None)
+
+    def show_all(self) -> None:
+        """Give the panels everything, because one has just come."""
+        self._shown.clear()
+        self.show_now()
+
+    def close(self) -> None:
+        """Keep what must last, end the worker, take the layers out; closing twice does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        atexit.unregister(self.close)
+        for timer in (self._show_timer, self._clock):
+            timer.stop()
+        self._activity.close()
+        release_shortcuts(self.viewer)
+        self._disconnect()
+        self.images.keep_project_in_mind()
+        self.images.close()
+        self._place.close()
+
+    # -- inside --
+
+    def _start(self) -> None:
+        try:
+            self._place.link.start()
+        except InputError as error:
+            self._place.tell(str(error))
+            self.session.worker = "gone"
+        atexit.register(self.close)
+        bind_shortcuts(self.viewer, self._actions)
+        QTimer.singleShot(0, self._look_around)
+        self._clock.start()
+
+    def _look_around(self) -> None:
+        if not self.closed:
+            self.projects.look_for_unfinished()
+            self.images.choose_only_one()
+
+    def _connect(self) -> None:
+        place, dims, camera = self._place, self.viewer.dims.events, find_camera(self.viewer).events
+        place.touched.connect(self._show_soon)
+        place.opened.connect(self._on_opened)
+        place.link.arrived.connect(self._on_event)
+        place.link.died.connect(self._on_death)
+        place.background.busy_changed.connect(self._on_files)
+        for emitter in (dims.point, dims.order, dims.ndisplay):
+            emitter.connect(place.view_changed)
+        for emitter in (camera.zoom, camera.center):
+            emitter.connect(place.save_view_soon)
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.close)
+
+    def _disconnect(self) -> None:
+        place, dims, camera = self._place, self.viewer.dims.events, find_camera(self.viewer).events
+        for emitter in (dims.point, dims.order, dims.ndisplay):
+            emitter.disconnect(place.view_changed)
+        for emitter in (camera.zoom, camera.center):
+            emitter.disconnect(place.save_view_soon)
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.disconnect(self.close)
+
+    def _shortcut_actions(self) -> dict[str, Any]:
+        annotate, predict = self.annotate, self.predict
+        actions: dict[str, Any] = {
+            "next_orientation": annotate.next_orientation,
+            "accept_slice": annotate.accept_slice,
+            "interpolate": annotate.interpolate,
+            "go_to_most_uncertain": predict.go_to_most_uncertain,
+            "suggest_slice": predict.suggest_slice,
+            "toggle_prediction": predict.toggle_prediction,
+            "toggle_training": self._toggle_training,
+            "draw_polygon": lambda: annotate.use_tool("polygon"),
+        }
+        for value in range(1, 10):
+            actions[f"select_{value}"] = lambda value=value: annotate.select(value)
+        return actions
+
+    def _toggle_training(self) -> None:
+        why = train_state(self.session).why_not_start
+        if why:
+            self._place.tell(why)
+        else:
+            self.predict.train(not self.session.running)
+
+    def _on_opened(self) -> None:
+        case = self._place.case
+        if case is None:
+            return
+        layer = case.layers.annotation
+        bind_shortcuts(layer, self._actions)
+        layer.brush_size = self.session.brush_size
+        layer.selected_label = self.session.selected
+        for emitter in (layer.events.mode, layer.events.brush_size, layer.events.selected_label):
+            emitter.connect(self.annotate.follow_layer)
+        self.predict.show_choices()
+        self.annotate.use_tool("paint")
+        self.projects.show_view()
+        self.annotate.follow_layer()
+
+    def _on_event(self, event: object) -> None:
+        place, session = self._place, self.session
+        take_event(session, event)
+        try:
+            self._keep_figures(event)
+        except InputError as error:
+            place.tell(str(error))
+        if isinstance(event, PictureChanged) and place.case is not None:
+            place.case.layers.picture_changed(event.region, session.axis, session.slice_index)
+        elif isinstance(event, PictureCompleted):
+            self.predict.picture_completed()
+        elif isinstance(event, Failed):
+            place.tell(event.text)
+        elif isinstance(event, Noted):
+            place.inform(event.text)
+        elif isinstance(event, ModelSaved):
+            place.inform(f"The model was saved in {event.folder}.")
+        self._show_soon()
+
+    def _keep_figures(self, event: object) -> None:
+        """Keep what training says of itself in the project."""
+        learning, desk = self.session.learning, self._place.desk
+        if isinstance(event, RoundStarted):
+            learning.record = desk.add_round(
+                {"labelled": event.labelled, "held_out": event.held_out, "slices": event.slices}
+            )
+        elif isinstance(event, HeldOutScored):
+            measured = {name: dice for name, dice in event.per_class.items() if math.isfinite(dice)}
+            figures = {"step": event.step, "dice": event.dice, "per_class": measured}
+            desk.update_round(learning.record, {**figures, "seconds": learning.seconds})
+
+    def _on_death(self, sentence: str) -> None:
+        place, session = self._place, self.session
+        session.busy = False
+        if place.link.alive:
+            place.tell(f"{sentence} It was started again; no stroke is lost.")
+            session.worker = "starting"
+            place.send_image()
+        else:
+            place.tell(
+                f"{sentence} It stopped again and again; press Start to try once more. No stroke is lost."
+            )
+            session.worker, session.running = "gone", False
+        self._show_soon()
+
+    def _on_files(self, words: str) -> None:
+        self.session.doing = words
+        self._show_soon()
+
+    def _show_soon(self) -> None:
+        if not self.closed and not self._show_timer.isActive():
+            self._show_timer.start()
+
+    def _tick(self) -> None:
+        if self.session.running:
+            self._show_soon()
+
+    def _forget(self, user: int) -> None:
+        self._users.discard(user)
+        if not self._users:
+            self.close()
+
+    def _close_with_window(self) -> None:
+        window, self._closing = self._closing, None
+        if not self.closed and isinstance(window, QWidget) and not window.isVisible():
+            self.close()
+
+    def _make_timer(self, milliseconds: int, slot: Any, once: bool = False) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(once)
+        timer.setInterval(milliseconds)
+        timer.timeout.connect(slot)
+        return timer

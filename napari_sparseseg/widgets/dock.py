@@ -1,0 +1,176 @@
+"""The docks that napari opens: all panels together, and each on its own; one coordinator behind them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from napari import Viewer
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
+
+from napari_sparseseg.widgets.annotate_panel import AnnotatePanel
+from napari_sparseseg.widgets.coordinator import Coordinator
+from napari_sparseseg.widgets.header import Header
+from napari_sparseseg.widgets.predict_panel import PredictPanel
+from napari_sparseseg.widgets.train_panel import TrainPanel
+
+_WIDTH = 320
+
+
+class PanelDock(QWidget):
+    """A dock whose panels are served by the coordinator of its viewer.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer that it is opened in.
+    make_coordinator
+        Makes the coordinator where the viewer has none yet.
+    """
+
+    def __init__(
+        self, viewer: Viewer, make_coordinator: Callable[[Viewer], Coordinator] = Coordinator
+    ) -> None:
+        self._docked = False
+        super().__init__()
+        self.coordinator = find_coordinator(viewer) or make_coordinator(viewer)
+        self.coordinator.attach(self)
+        self.setMinimumWidth(_WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._make_content())
+        self.coordinator.show_all()
+
+    def showEvent(self, event: Any) -> None:  # noqa: D102 - Qt's name
+        super().showEvent(event)
+        self.coordinator.watch_window(self.window())
+
+    def sizeHint(self) -> QSize:  # noqa: D102 - Qt's name
+        return QSize(_WIDTH + 20, super().sizeHint().height())
+
+    def event(self, event: QEvent) -> bool:  # noqa: D102 - Qt's name
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:  # napari takes a closed dock's content out, and keeps nothing of it
+                self.coordinator.detach(self)
+                self.deleteLater()
+        return bool(super().event(event))
+
+    def _make_content(self) -> QWidget:
+        raise NotImplementedError
+
+
+class AnnotateDock(PanelDock):
+    """The Annotate panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_annotate_panel(self.coordinator))
+
+
+class TrainDock(PanelDock):
+    """The Train panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_train_panel(self.coordinator))
+
+
+class PredictDock(PanelDock):
+    """The Predict panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_predict_panel(self.coordinator))
+
+
+class SparseSegmentationDock(PanelDock):
+    """Everything: project, and the three panels as tabs."""
+
+    def _make_content(self) -> QWidget:
+        coordinator = self.coordinator
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.tabs.tabBar().setDrawBase(False)
+        self.tabs.addTab(_scrolled(make_annotate_panel(coordinator)), "Annotate")
+        self.tabs.addTab(_scrolled(make_train_panel(coordinator)), "Train")
+        self.tabs.addTab(_scrolled(make_predict_panel(coordinator)), "Predict")
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(make_header(coordinator))
+        layout.addWidget(self.tabs, 1)
+        return content
+
+
+def find_coordinator(viewer: Viewer) -> Coordinator | None:
+    """Return the coordinator that serves the docks of a viewer, if one is open."""
+    for widget in viewer.window.dock_widgets.values():
+        if isinstance(widget, PanelDock) and not widget.coordinator.closed:
+            return widget.coordinator
+    return None
+
+
+def make_header(coordinator: Coordinator) -> Header:
+    """Make a header and connect it."""
+    projects = coordinator.projects
+    header = Header(projects.recent)
+    header.restore_requested.connect(projects.restore_offered)
+    header.dismiss_requested.connect(projects.dismiss_offered)
+    header.begin_requested.connect(projects.begin)
+    header.open_requested.connect(projects.open)
+    coordinator.dock_changed.connect(header.show_state)
+    return header
+
+
+def make_annotate_panel(coordinator: Coordinator) -> AnnotatePanel:
+    """Make an Annotate panel and connect it."""
+    panel, annotate = AnnotatePanel(), coordinator.annotate
+    panel.image_requested.connect(coordinator.images.choose)
+    panel.class_add_requested.connect(annotate.add_class)
+    panel.class_rename_requested.connect(annotate.rename_class)
+    panel.class_recolor_requested.connect(annotate.recolor_class)
+    panel.class_delete_requested.connect(annotate.delete_class)
+    panel.class_select_requested.connect(annotate.select)
+    panel.tool_requested.connect(annotate.use_tool)
+    panel.brush_size_requested.connect(annotate.set_brush_size)
+    panel.orientation_requested.connect(annotate.turn)
+    panel.slice_requested.connect(annotate.go_to_slice)
+    panel.accept_slice_requested.connect(annotate.accept_slice)
+    panel.interpolate_requested.connect(annotate.interpolate)
+    panel.clear_interpolated_requested.connect(annotate.clear_interpolated)
+    coordinator.annotate_changed.connect(panel.show_state)
+    return panel
+
+
+def make_train_panel(coordinator: Coordinator) -> TrainPanel:
+    """Make a Train panel and connect it."""
+    panel, predict = TrainPanel(), coordinator.predict
+    panel.train_requested.connect(predict.train)
+    panel.restart_requested.connect(predict.restart)
+    panel.settings_requested.connect(predict.change_settings)
+    coordinator.train_changed.connect(panel.show_state)
+    return panel
+
+
+def make_predict_panel(coordinator: Coordinator) -> PredictPanel:
+    """Make a Predict panel and connect it."""
+    panel, predict = PredictPanel(), coordinator.predict
+    panel.opacity_requested.connect(predict.set_opacity)
+    panel.class_visible_requested.connect(predict.set_class_visible)
+    panel.uncertainty_requested.connect(predict.set_uncertainty_visible)
+    panel.most_uncertain_requested.connect(predict.go_to_most_uncertain)
+    panel.suggest_requested.connect(predict.suggest_slice)
+    panel.inference_requested.connect(predict.change_inference)
+    panel.save_mask_requested.connect(predict.save_mask)
+    panel.save_uncertainty_requested.connect(predict.save_uncertainty)
+    panel.export_model_requested.connect(predict.export_model)
+    coordinator.predict_changed.connect(panel.show_state)
+    return panel
+
+
+def _scrolled(panel: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(panel)
+    return area

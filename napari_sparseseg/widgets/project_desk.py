@@ -1,0 +1,189 @@
+"""The project behind one window: made at the first stroke, and asked for everything that must last."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.project import CaseRecord, LabelChange, Project
+from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.widgets.image_source import ImageSource
+from napari_sparseseg.widgets.recording import APART, LabelRecorder
+from napari_sparseseg.widgets.session import Session
+
+_CONFIGS = {"training": TrainingConfig, "network": NetworkConfig, "inference": InferenceConfig}
+
+
+class ProjectDesk:
+    """Holds the open project and the case in work, both of which may not be there yet.
+
+    Parameters
+    ----------
+    project_type
+        `Project`, or what behaves like it.
+    """
+
+    def __init__(self, project_type: type[Project] = Project) -> None:
+        self._type = project_type
+        self.project: Project | None = None
+        self._case: int | None = None
+        self.recorder: LabelRecorder | None = None
+
+    @property
+    def case(self) -> int | None:
+        """Number of the case in work; None before its first stroke."""
+        return self._case
+
+    def open(self, folder: Path) -> Project:
+        """Open a project instead of the one before."""
+        project = self._type.open(folder)
+        self.close()
+        self.project = project
+        return project
+
+    def create(self, folder: Path | None, session: Session) -> Project:
+        """Make a project instead of the one before; it takes over the table and settings of the session."""
+        project = self._type.create(folder)
+        self.close()
+        self.project = project
+        project.set_table(session.table)
+        self.save_settings(session)
+        return project
+
+    def close(self) -> None:
+        """Close the project, on purpose."""
+        self.leave_case()
+        project, self.project = self.project, None
+        if project is not None:
+            project.close()
+
+    def leave_case(self) -> None:
+        """Leave the case in work; its labels are read again when it comes back."""
+        if self.project is not None and self._case is not None:
+            self.project.forget_labels(self._case)
+        self._case = self.recorder = None
+
+    def find(self, source: ImageSource) -> bool:
+        """Take up the case of an image; return whether the project has one."""
+        self.leave_case()
+        record = None if self.project is None else self.project.find_case(source.fingerprint)
+        if record is None or record.shape != source.shape:
+            return False
+        self._take(record.number)
+        return True
+
+    def ensure(self, source: ImageSource, session: Session) -> bool:
+        """Make the project and the case where they are missing; return whether the case is new."""
+        if self._case is not None:
+            return False
+        project = self.project or self.create(None, session)
+        volume = source.volume
+        number = project.add_case(
+            source.name, source.shape, volume.spacing, volume.affine, source=source.path,
+            fingerprint=source.fingerprint, image=None if source.path else volume.data,
+        )  # fmt: skip
+        self._take(number)
+        return True
+
+    def record(
+        self, voxels: NDArray[np.int64], values: NDArray[np.uint8], how: str, source: str
+    ) -> LabelChange | None:
+        """Record a change of the annotation layer, as `LabelRecorder.record` does."""
+        return None if self.recorder is None else self.recorder.record(voxels, values, how, source)
+
+    @property
+    def labels(self) -> NDArray[np.uint8] | None:
+        """Live painted values ``(Z, Y, X)`` of the case in work."""
+        if self.project is None or self._case is None:
+            return None
+        return self.project.labels(self._case)
+
+    @property
+    def sources(self) -> NDArray[np.uint8] | None:
+        """Live source codes ``(Z, Y, X)`` of the case in work."""
+        if self.project is None or self._case is None:
+            return None
+        return self.project.sources(self._case)
+
+    def apart(self) -> NDArray[np.bool_] | None:
+        """Return where the labels of the case in work are interpolated."""
+        return None if self.sources is None else self.sources == APART
+
+    @property
+    def state_folder(self) -> str:
+        """Where the worker keeps what it has learnt of the case in work; empty when there is none."""
+        if self.project is None or self._case is None:
+            return ""
+        return str(self.project.checkpoint_folder(self._case))
+
+    def records(self) -> tuple[CaseRecord, ...]:
+        """Return the cases of the project."""
+        return () if self.project is None else self.project.cases()
+
+    def describe(self, session: Session) -> None:
+        """Tell the session what is saved, and the classes and counts that the project has."""
+        session.project = "" if self.project is None else self.project.name
+        session.changes = 0 if self.project is None else self.project.label_count()
+        if self.project is not None:
+            session.table = self.project.table
+        counts = {} if self.project is None or self._case is None else self.project.voxel_counts(self._case)
+        session.voxels = dict(counts)
+
+    def save_table(self, table: ClassTable) -> None:
+        """Keep the class table."""
+        if self.project is not None:
+            self.project.set_table(table)
+
+    def free_value(self, table: ClassTable) -> int:
+        """Return a painted value for a new class."""
+        if self.project is not None:
+            return self.project.free_value()
+        return next(value for value in range(2, 256) if value not in table.mask_values)
+
+    def save_settings(self, session: Session) -> None:
+        """Keep the settings of training and inference, and whether learning is on."""
+        if self.project is not None:
+            for key in _CONFIGS:
+                self.project.save_setting(key, getattr(session, key).to_json())
+            self.project.save_setting("running", session.running)
+
+    def restore_settings(self, session: Session) -> None:
+        """Bring back what `save_settings` kept."""
+        if self.project is None:
+            return
+        for key, config in _CONFIGS.items():
+            kept = self.project.setting(key)
+            if kept is not None:
+                try:
+                    setattr(session, key, config.from_json(kept))  # type: ignore[attr-defined]
+                except InputError:
+                    continue  # of another version: the default will do
+        session.running = self.project.setting("running", False) is True
+
+    def save_view(self, view: dict[str, Any]) -> None:
+        """Keep how the case in work is looked at."""
+        if self.project is not None and self._case is not None:
+            self.project.save_view(self._case, view)
+
+    def view(self) -> dict[str, Any]:
+        """Return what `save_view` kept."""
+        return {} if self.project is None or self._case is None else self.project.view(self._case)
+
+    def add_round(self, figures: dict[str, Any]) -> int:
+        """Keep the figures of a round of training; return its number, 0 when there is no project."""
+        if self.project is None or self._case is None:
+            return 0
+        return self.project.add_round(self._case, figures)
+
+    def update_round(self, number: int, figures: dict[str, Any]) -> None:
+        """Add figures to a round."""
+        if self.project is not None and number:
+            self.project.update_round(number, figures)
+
+    def _take(self, number: int) -> None:
+        assert self.project is not None
+        self._case = number
+        self.recorder = LabelRecorder(self.project, number)

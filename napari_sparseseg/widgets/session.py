@@ -1,0 +1,137 @@
+"""What is known of the work at this moment, gathered in one place to be shown."""
+
+import time
+from dataclasses import dataclass, field
+
+from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
+
+_MOST_POINTS = 600
+Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""A box of a volume: ``(first, last + 1)`` per axis."""
+
+
+class Curve:
+    """Points of a plot; a long curve keeps every second point, so that it never grows without end."""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[int, float]] = []
+        self._stride = 1
+        self._seen = 0
+
+    def add(self, step: int, value: float) -> None:
+        """Append a point."""
+        if self._seen % self._stride == 0:
+            self._points.append((step, value))
+        self._seen += 1
+        if len(self._points) > _MOST_POINTS:
+            self._points = self._points[::2]
+            self._stride *= 2
+
+    @property
+    def points(self) -> tuple[tuple[int, float], ...]:
+        """All points kept."""
+        return tuple(self._points)
+
+
+@dataclass
+class Learning:
+    """A round of training: what has been heard of it, and how long it has been running.
+
+    Attributes
+    ----------
+    slices
+        That the labels lie in; 0 before the round began.
+    steps, progress
+        Taken so far, and the share of the schedule done (0–1).
+    agreement
+        Dice on held-out labels, None before it was measured.
+    record
+        Number of the round in the project; 0 when it is not kept.
+    """
+
+    slices: int = 0
+    steps: int = 0
+    progress: float = 0.0
+    agreement: float | None = None
+    record: int = 0
+    losses: Curve = field(default_factory=Curve)
+    agreements: Curve = field(default_factory=Curve)
+    _seconds: float = 0.0
+    _since: float | None = None
+
+    def run(self, running: bool) -> None:
+        """Let the clock run, or hold it."""
+        self._seconds = self.seconds
+        self._since = time.monotonic() if running else None
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been learning."""
+        return self._seconds + (0.0 if self._since is None else time.monotonic() - self._since)
+
+
+@dataclass
+class Session:
+    """The state of one window; the coordinator alone changes it, `states` turns it into snapshots."""
+
+    # image and labels
+    images: tuple[str, ...] = ()
+    image: str | None = None
+    doing: str = ""
+    """What files are read or written, in words; empty when none are."""
+    reading: bool = False
+    paintable: bool = False
+    is_flat: bool = False
+    table: ClassTable = field(default_factory=lambda: ClassTable.from_values([2]))
+    selected: int = 2
+    tool: str = "move"
+    brush_size: int = 8
+    axis: int | None = 0
+    orientation: int = 0
+    slice_index: int = 0
+    slice_count: int = 0
+    voxels: dict[int, int] = field(default_factory=dict)
+    labelled_slices: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
+    interpolated: bool = False
+    # worker and learning
+    worker: str = "starting"
+    """One of "starting", "ready", "gone"."""
+    running: bool = False
+    busy: bool = False
+    waiting: str = ""
+    shown: str = ""
+    learning: Learning = field(default_factory=Learning)
+    training: TrainingConfig = LIVE_TRAINING
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    # prediction
+    pictured: bool = False
+    """Whether there is a prediction of at least a part."""
+    region: Region | None = None
+    hidden: frozenset[int] = frozenset()
+    opacity: float = 0.5
+    uncertainty_visible: bool = False
+    volumes_ml: dict[int, float] = field(default_factory=dict)
+    suggestion: str = ""
+    folder: str = ""
+    # project
+    project: str = ""
+    changes: int = 0
+    offer: str = ""
+
+    def forget_image(self) -> None:
+        """Forget what belonged to one image."""
+        fresh = Session()
+        for name in (
+            "image", "paintable", "is_flat", "tool", "axis", "orientation", "slice_index", "slice_count",
+            "voxels", "labelled_slices", "interpolated", "suggestion", "folder",
+        ):  # fmt: skip
+            setattr(self, name, getattr(fresh, name))
+        self.forget_picture()
+
+    def forget_picture(self) -> None:
+        """Forget what the worker has said."""
+        fresh = Session()
+        for name in ("busy", "waiting", "shown", "learning", "pictured", "region", "volumes_ml"):
+            setattr(self, name, getattr(fresh, name))

@@ -1,0 +1,175 @@
+"""A real napari viewer, projects in a folder of the test's own, and a worker that answers at once."""
+
+import time
+
+import numpy as np
+import pytest
+
+from napari_sparseseg.events import (
+    HeldOutScored,
+    ImageReady,
+    ModelSaved,
+    PictureChanged,
+    PictureCompleted,
+    RoundStarted,
+    StepDone,
+    StrokeLearnt,
+    Waiting,
+    WorkerReady,
+)
+from napari_sparseseg.requests import OpenImage, Paint, SaveModel, Train
+
+
+class InstantWorker:
+    """Answers each request at once: the prediction is the value painted last, everywhere."""
+
+    def __init__(self, on_event, on_exit, *, dispatch):
+        self.on_event = lambda event: dispatch(lambda: on_event(event))
+        self.on_exit = lambda sentence: dispatch(lambda: on_exit(sentence))
+        self.requests = []
+        self.starts = 0
+        self.closed = False
+
+    def start(self):
+        self.starts += 1
+        self.on_event(WorkerReady("cpu"))
+
+    restart = start
+
+    def send(self, request):
+        self.requests.append(request)
+        if isinstance(request, OpenImage):
+            self.image = request
+            self.on_event(ImageReady())
+        elif isinstance(request, Paint):
+            self.on_event(StrokeLearnt(request.number))
+        elif isinstance(request, Train):
+            if request.running:
+                self.on_event(RoundStarted(1, 100, 10, 2))
+                self.on_event(StepDone(1, 0.7, 0.1))
+                self.on_event(HeldOutScored(1, 0.875, {"class 2": 0.875}))
+            else:
+                self.on_event(Waiting(""))
+        elif isinstance(request, SaveModel):
+            self.on_event(ModelSaved(request.folder))
+
+    def picture(self, prediction, uncertainty=None, shown="preview", reason="the preview: no network"):
+        """Write a picture where the window sees it, and say so."""
+        from napari_sparseseg.shared_array import SharedArray
+
+        for handle, values in (
+            (self.image.prediction, prediction),
+            (self.image.uncertainty, uncertainty),
+        ):
+            if values is not None:
+                shared = SharedArray.attach(handle)
+                shared.array[:] = values
+                shared.close()
+        region = tuple((0, size) for size in self.image.prediction.shape)
+        self.on_event(PictureChanged(region, shown))
+        self.on_event(PictureCompleted(shown, reason, region))
+
+    def close(self):
+        self.closed = True
+
+    def asked(self, kind):
+        return [request for request in self.requests if isinstance(request, kind)]
+
+
+def wait_for(condition, seconds=30.0):
+    """Let Qt work until a condition holds."""
+    from qtpy.QtWidgets import QApplication
+
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        QApplication.processEvents()
+        time.sleep(0.002)
+
+
+def settle(seconds=0.0):
+    """Let Qt do what is due."""
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + seconds
+    while True:
+        QApplication.processEvents()
+        if time.monotonic() >= end:
+            return
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _application():
+    """The one Qt application, with napari's settings."""
+    from napari.qt import get_qapp
+
+    return get_qapp()
+
+
+@pytest.fixture
+def projects(tmp_path, monkeypatch):
+    folder = tmp_path / "projects"
+    monkeypatch.setenv("SPARSESEG_PROJECTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Sentences told to the user."""
+    from napari.utils.notifications import notification_manager
+
+    sentences = []
+
+    def take(notification):
+        sentences.append(notification.message)
+
+    notification_manager.notification_ready.connect(take)
+    yield sentences
+    notification_manager.notification_ready.disconnect(take)
+
+
+@pytest.fixture
+def viewer():
+    """A viewer that leaves nothing behind."""
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    made = napari.Viewer(show=False)
+    yield made
+    made.close()
+    QApplication.processEvents()
+
+
+@pytest.fixture
+def workers():
+    """All workers that were made."""
+    return []
+
+
+@pytest.fixture
+def make_coordinator(projects, workers):
+    """Makes coordinators with instant workers; all are closed in the end."""
+    from napari_sparseseg.widgets.coordinator import Coordinator
+
+    made = []
+
+    def make_worker(*callbacks, dispatch):
+        workers.append(InstantWorker(*callbacks, dispatch=dispatch))
+        return workers[-1]
+
+    def make(viewer):
+        made.append(Coordinator(viewer, make_worker=make_worker))
+        return made[-1]
+
+    yield make
+    for coordinator in made:
+        coordinator.close()
+
+
+@pytest.fixture
+def image():
+    """A bright ball in noise, (Z, Y, X)."""
+    z, y, x = np.indices((12, 40, 48))
+    ball = ((z - 6) / 5) ** 2 + ((y - 20) / 12) ** 2 + ((x - 24) / 14) ** 2 < 1
+    noise = np.random.default_rng(0).normal(0, 0.1, ball.shape)
+    return (ball + noise).astype(np.float32)
