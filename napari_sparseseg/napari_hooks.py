@@ -88,7 +88,8 @@ def _image_layers(volume: Volume) -> list[LayerData]:
 
 
 def _sample_layers(volume: Volume, labels: NDArray[np.int32], table: Any) -> list[LayerData]:
-    attributes = _placement(volume, f"{volume.name} truth") | {"visible": False}  # it is to be found, not seen
+    attributes = _placement(volume, f"{volume.name} truth")
+    attributes["visible"] = False  # it is to be found, not seen
     attributes["metadata"]["class_table"] = table.to_json()
     return [*_image_layers(volume), (labels, attributes, "labels")]
 

@@ -126,9 +126,9 @@ class OpenedCase:
 
     def index(self, axis: int) -> int:
         """Return the index of the slice across `axis` that is, or would be, visible."""
-        if self.source.placement.ndim == 2:
-            return 0
         point = np.asarray(self._viewer.dims.point[-3:], float)
+        if self.source.placement.ndim == 2 or len(point) < 3:  # the layers may be gone, when napari closes
+            return 0
         place = round(self.source.placement.slice_at(point, axis))
         return min(max(place, 0), self.source.shape[axis] - 1)
 

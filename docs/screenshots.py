@@ -1,0 +1,96 @@
+"""Make the README's pictures: a real session on the sample volume, painted by mouse events.
+
+xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER.parent / "tests"))
+
+SIZE = (1280, 800)
+GREY, WHITE = 2, 3
+SLICES = (40, 46, 52)
+SHOWN = 49  # nothing is labelled on it
+STEPS = 350
+
+
+def main() -> None:
+    """Paint, train, and take pictures on the way."""
+    import napari
+    from robot import Robot
+
+    from napari_sparseseg.events import PictureCompleted, StepDone
+
+    viewer = napari.Viewer()
+    image, truth_layer = viewer.open_sample("napari-sparseseg", "mni")
+    truth = np.asarray(truth_layer.data)
+    viewer.layers.remove(truth_layer)
+    wanted = np.select([truth == 2, truth == 3], [GREY, WHITE], 1)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-sparseseg", "Sparse segmentation")
+    robot = Robot(viewer)
+    robot.window.resize(*SIZE)
+    coordinator, events = dock.coordinator, []
+    coordinator._place.link.arrived.connect(events.append)
+    robot.wait(lambda: coordinator.session.worker == "ready" and coordinator.session.image, what="the image")
+    coordinator.annotate.add_class()
+    coordinator.annotate.rename_class(GREY, "grey matter")
+    coordinator.annotate.rename_class(WHITE, "white matter")
+    labels = viewer.layers[f"labels of {image.name}"]
+    labels.brush_size = 2
+
+    def picture(name: str) -> None:
+        robot.settle(0.8)
+        viewer.window.screenshot(str(FOLDER / name), canvas_only=False, flash=False)
+
+    def paint(index: int, number: int) -> None:
+        viewer.dims.set_current_step(0, index)
+        robot.settle(0.2)
+        for value, length in ((1, 14), (GREY, 6), (WHITE, 8)):
+            labels.selected_label = value
+            for y, first, last in find_runs(wanted[index] == value, number, length, index + value):
+                robot.stroke(labels, [(index, y, x) for x in range(first, last + 1)])
+
+    paint(SLICES[0], 12)
+    paint(SLICES[1], 12)
+    picture("quick_start_1.png")
+    robot.wait(lambda: any(isinstance(e, PictureCompleted) for e in events), what="the preview")
+    paint(SLICES[2], 12)
+    viewer.dims.set_current_step(0, SHOWN)
+    dock.tabs.setCurrentIndex(1)
+    coordinator.predict.train(True)
+    robot.wait(
+        lambda: any(isinstance(e, StepDone) and e.step >= STEPS for e in events), 240, "the network's steps"
+    )
+    picture("quick_start_2.png")
+    viewer.window.screenshot(str(FOLDER / "loop.png"), canvas_only=False, flash=False)
+    coordinator.predict.train(False)
+    before = len(events)
+    robot.wait(lambda: any(isinstance(e, PictureCompleted) for e in events[before:]), what="the last picture")
+    dock.tabs.setCurrentIndex(2)
+    coordinator.predict.suggest_slice()
+    picture("quick_start_3.png")
+    viewer.close()
+    robot.settle(0.5)
+
+
+def find_runs(mask: np.ndarray, number: int, length: int, seed: int) -> list[tuple[int, int, int]]:
+    """Return `number` runs ``(y, first x, last x)`` of at least `length` voxels inside a mask ``(Y, X)``."""
+    runs = []
+    for y, line in enumerate(mask):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], line.astype(np.int8), [0]])))
+        runs += [(y, int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    runs = [run for run in runs if length <= run[2] - run[1] <= 3 * length]
+    chosen = np.random.default_rng(seed).permutation(len(runs))[:number]
+    return [runs[place] for place in chosen]
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SPARSESEG_PROJECTS"] = folder
+        main()
