@@ -62,7 +62,10 @@ class SaveDialog(QFileDialog):
     def _follow_format(self, _: str) -> None:
         """Give the name the suffix of the format just chosen."""
         for path in self.selectedFiles()[:1]:
-            self.selectFile(self._with_suffix(self._without_suffix(Path(path).name)))
+            name, before = Path(path).name, ""
+            while name != before:  # Qt has put a suffix of its own behind ".nii"
+                name, before = self._without_suffix(name), name
+            self.selectFile(self._with_suffix(name))
 
     def _finish(self, path: str) -> None:
         complete = self._with_suffix(path)

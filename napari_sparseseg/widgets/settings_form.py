@@ -25,7 +25,7 @@ Config = NetworkConfig | TrainingConfig | InferenceConfig
 
 _MOST = 10**9  # where a setting has no maximum
 _DECIMALS = 6
-_LABEL_WIDTH = 118  # so that forms below each other line up
+_LABEL_WIDTH = 126  # so that forms below each other line up
 
 DEVICE_WORDS = {"auto": "automatic", "cuda": "CUDA (NVIDIA)", "mps": "MPS (Apple)", "cpu": "CPU"}
 """How to call the choices of a device."""

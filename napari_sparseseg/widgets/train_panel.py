@@ -7,6 +7,7 @@ from napari_sparseseg.widgets.inline_question import InlineQuestion
 from napari_sparseseg.widgets.panel_parts import allow
 from napari_sparseseg.widgets.progress_plot import ProgressPlot
 from napari_sparseseg.widgets.snapshots import TrainState
+from napari_sparseseg.widgets.steady_text import SteadyText
 from napari_sparseseg.widgets.train_settings import TrainSettings
 
 _START_STYLE = """
@@ -53,9 +54,9 @@ class TrainPanel(QWidget):
         policy = self.busy.sizePolicy()
         policy.setRetainSizeWhenHidden(True)
         self.busy.setSizePolicy(policy)
-        self.sentence = _make_steady_text("What goes on")
+        self.sentence = SteadyText("What goes on")
         self.plot = ProgressPlot()
-        self.shown = _make_steady_text("Which model is shown")
+        self.shown = SteadyText("Which model is shown")
         self.shown.setToolTip(
             "The preview is a quick classifier that answers your strokes at once; the network learns longer "
             "and becomes better. Whichever agrees best with labels held back from it is shown."
@@ -94,13 +95,13 @@ class TrainPanel(QWidget):
     def _apply(self, state: TrainState) -> None:
         why = "" if state.running else state.why_not_start
         self.start.setChecked(state.running)
-        _set_text(self.start, "Pause learning" if state.running else "Start learning")
+        self.start.setText("Pause learning" if state.running else "Start learning")
         allow(self.start, why, _explain_start(state.running))
         sentence = state.sentence[:1].upper() + state.sentence[1:]
-        _set_text(self.sentence, "\n".join(dict.fromkeys(filter(None, (sentence, why)))))
+        self.sentence.show_text("\n".join(dict.fromkeys(filter(None, (sentence, why)))))
         self.busy.setVisible(state.busy)
         self.plot.show_curves(state.losses, state.agreements)
-        _set_text(self.shown, state.shown or "No prediction is shown yet.")
+        self.shown.show_text(state.shown or "No prediction is shown yet.")
         learnt = bool(state.losses or state.agreements)
         self.settings.show_settings(state.training, state.network, learnt)
         if not learnt:
@@ -115,22 +116,6 @@ class TrainPanel(QWidget):
         # A click only asks; what the button shows is the state.
         self.start.setChecked(self._state.running)
         self.train_requested.emit(not self._state.running)
-
-
-def _make_steady_text(name: str) -> QLabel:
-    """Make a label that wraps, with room for two lines from the start so that nothing below it jumps."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-    label.setMinimumHeight(2 * label.fontMetrics().lineSpacing() + 4)
-    label.setAccessibleName(name)
-    return label
-
-
-def _set_text(widget: QLabel | QPushButton, text: str) -> None:
-    if widget.text() != text:
-        widget.setText(text)
 
 
 def _explain_start(running: bool) -> str:

@@ -3,12 +3,13 @@
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_sparseseg.settings import LIVE_TRAINING, NetworkConfig, TrainingConfig
 from napari_sparseseg.widgets.fold import Fold
 from napari_sparseseg.widgets.panel_parts import allow
 from napari_sparseseg.widgets.settings_form import DEVICE_WORDS, SettingsForm
+from napari_sparseseg.widgets.steady_text import SteadyText
 
 _HIDDEN = ("seconds", "steps")  # live learning ends when the user says so
 _FIRST = ("patch_voxels", "batch_size", "learning_rate")
@@ -38,10 +39,7 @@ class TrainSettings(Fold):
         super().__init__("Size, patch and more", "Settings of network and training; the defaults suit most")
         self._given = (training, network)
         self._learnt = False
-        self._explanation = QLabel()
-        self._explanation.setWordWrap(True)
-        self._explanation.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-        self._explanation.setMinimumHeight(2 * self._explanation.fontMetrics().lineSpacing() + 4)
+        self._explanation = SteadyText("When changes are used")
         self.use = QPushButton("Use and learn anew")
         self.back = QPushButton("Undo")
         self.defaults = QPushButton("Defaults")
@@ -101,7 +99,7 @@ class TrainSettings(Fold):
             text = "With other settings learning begins anew. Your labels stay as they are."
         else:
             text = "Nothing has been learnt yet: changes are used at once."
-        self._explanation.setText(text)
+        self._explanation.show_text(text)
         why = "" if waiting else _NOTHING_CHANGED
         allow(self.use, why, "Forget the network, and learn from your labels with these settings")
         allow(self.back, why, "Show the settings in use again")

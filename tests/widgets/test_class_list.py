@@ -8,7 +8,7 @@ from qtpy.QtTest import QTest
 
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.widgets.class_list import ClassList, format_volume, make_swatch
-from tests.widgets.conftest import settle
+from tests.widgets.conftest import settle, wait_for
 from tests.widgets.panel_window import click, record, shown
 
 NAMES = {2: "liver", 3: "vessel & wall", 5: "a name that is far too long for any dock at all"}
@@ -77,10 +77,9 @@ def test_a_reason_disables_every_row(classes):
 
 
 def test_few_rows_are_all_in_sight_and_many_scroll(classes):
-    assert not classes.verticalScrollBar().isVisible()
+    wait_for(lambda: not classes.verticalScrollBar().isVisible())
     classes.show_classes(ClassTable.from_values(range(2, 120)), frozenset(), {})
-    settle()
-    assert classes.verticalScrollBar().isVisible()
+    wait_for(classes.verticalScrollBar().isVisible)
     assert classes.sizeHint().height() <= 220
     assert classes.box(119).geometry().right() < classes.viewport().width()
 

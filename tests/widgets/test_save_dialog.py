@@ -1,9 +1,9 @@
 """The dialog that asks where to save, with names typed into it."""
 
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit, QMessageBox, QWidget
+from qtpy.QtWidgets import QComboBox, QLineEdit, QMessageBox, QWidget
 
 from napari_sparseseg.volume import WRITABLE_SUFFIXES
 from napari_sparseseg.widgets.save_dialog import FORMATS, SaveDialog
@@ -70,26 +70,30 @@ def test_the_suffix_follows_the_format(ask, owner, tmp_path):
     assert saved == [str(tmp_path / "other.nrrd")]
 
 
-def test_nothing_is_overwritten_unasked(ask, owner, tmp_path):
-    (tmp_path / "mask.nrrd").touch()
-    (tmp_path / "mask.nii.gz").touch()
-    saved = ask()
-    type_name(the_dialog(owner), "mask")
+@pytest.mark.parametrize("typed", ["mask", "patient.1"])
+def test_nothing_is_overwritten_unasked(ask, owner, tmp_path, typed):
+    complete = f"{typed}.nii.gz"
+    (tmp_path / complete).touch()
+    saved, asked = ask(), []
+
+    def refuse():
+        for box in owner.findChildren(QMessageBox):
+            asked.append(box.text())
+            box.button(QMessageBox.StandardButton.No).click()
+
+    timer = QTimer()  # Qt's question waits for an answer
+    timer.timeout.connect(refuse)
+    timer.start(20)
+    type_name(the_dialog(owner), typed)
+    if not asked:  # a name with a point in it is completed by us, and offered again
+        again = the_dialog(owner)
+        assert again.findChild(QLineEdit).text() == complete
+        type_name(again, complete)
+    timer.stop()
+    assert len(asked) == 1
+    assert complete in asked[0]
     assert saved == []
-    again = the_dialog(owner)
-    assert again.findChild(QLineEdit).text() == "mask.nii.gz"
-
-    def answer():
-        box = QApplication.activeModalWidget()
-        assert isinstance(box, QMessageBox)
-        QTest.mouseClick(box.button(QMessageBox.StandardButton.No), Qt.MouseButton.LeftButton)
-
-    from qtpy.QtCore import QTimer
-
-    QTimer.singleShot(0, answer)
-    type_name(again, "mask.nii.gz")
-    assert saved == []
-    again.reject()
+    the_dialog(owner).reject()
 
 
 def test_a_folder_gets_a_name_that_is_free(ask, owner, tmp_path):

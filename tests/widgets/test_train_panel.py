@@ -220,7 +220,7 @@ def test_the_keyboard_reaches_everything_that_is_shown_in_order(panel):
 
 
 def test_a_click_leaves_the_keys_where_they_were(panel):
-    elsewhere = QLineEdit(panel)
+    elsewhere = QLineEdit(panel.window())
     elsewhere.show()
     elsewhere.setFocus()
     wait_for(elsewhere.hasFocus)
