@@ -19,7 +19,7 @@ demo: $(VENV)/demo.stamp
 
 test: lint
 	command -v xvfb-run || (apt-get update && apt-get install --yes $(SCREEN_PACKAGES))
-	$(SCREEN) $(BIN)/python -m pytest
+	$(SCREEN) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -34,6 +34,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/sparse_labels.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/memory.py
+	$(SCREEN) $(BIN)/python benchmarks/interaction.py
 
 clean:
 	rm -rf $(VENV) demo_output build *.egg-info

@@ -151,10 +151,21 @@ class ModelSaved:
 
 @dataclass(frozen=True)
 class Failed:
-    """What was asked for could not be done: one sentence; `fatal` when the worker ends because of it."""
+    """What was asked for could not be done.
+
+    Attributes
+    ----------
+    text
+        Why, in a sentence.
+    fatal
+        Whether the worker ends because of it.
+    ended
+        Whether the work on the image was ended by an error of the program; opening it again begins anew.
+    """
 
     text: str
     fatal: bool = False
+    ended: bool = False
 
 
 Event = (

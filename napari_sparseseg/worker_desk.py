@@ -210,7 +210,7 @@ class Desk:
                 return None
         except Exception as error:
             _LOGGER.exception("A job was ended by an error")
-            self._send(Failed(_describe(error)), generation)
+            self._send(Failed(_describe(error), ended=True), generation)
         self._let_go()
         self._send(Waiting(_DROPPED), self._generation)
         return None

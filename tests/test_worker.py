@@ -152,7 +152,8 @@ def test_an_unforeseen_error_ends_the_session_but_not_the_worker(talk, image):
     talk.client.send(Restart())
     assert talk.wait_for(Failed) == Failed(
         "the work was stopped by an error in the program (RuntimeError: nobody foresaw this); "
-        "open the image again."
+        "open the image again.",
+        ended=True,
     )
     talk.wait(lambda: any(isinstance(e, Waiting) and "open the image again" in e.reason for e in talk.events))
     for request in (paint(1), Look(0, 0), Train(True)):  # sent before that was known

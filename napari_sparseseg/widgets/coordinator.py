@@ -2,6 +2,7 @@
 
 import atexit
 import math
+import time
 from typing import Any
 
 from napari import Viewer
@@ -41,6 +42,7 @@ from napari_sparseseg.worker_client import WorkerClient
 
 _SHOW_MS = 100
 _CLOCK_MS = 1000
+_REOPEN_SECONDS = 60.0
 
 
 class Coordinator(QObject):
@@ -80,6 +82,7 @@ class Coordinator(QObject):
         self._closing: QObject | None = None
         self._shown: dict[str, Any] = {}
         self.closed = False
+        self._reopened = -math.inf
         self.images = ImageActions(self._place)
         self.annotate = AnnotateActions(self._place)
         self.predict = PredictActions(self._place)
@@ -256,6 +259,8 @@ class Coordinator(QObject):
             self.predict.picture_completed()
         elif isinstance(event, Failed):
             place.tell(event.text)
+            if event.ended:
+                self._reopen()
         elif isinstance(event, Noted):
             place.inform(event.text)
         elif isinstance(event, ModelSaved):
@@ -273,6 +278,13 @@ class Coordinator(QObject):
             measured = {name: dice for name, dice in event.per_class.items() if math.isfinite(dice)}
             figures = {"step": event.step, "dice": event.dice, "per_class": measured}
             desk.update_round(learning.record, {**figures, "seconds": learning.seconds})
+
+    def _reopen(self) -> None:
+        """Begin the work on the image again after an error in it, but not again and again."""
+        now = time.monotonic()
+        if now - self._reopened > _REOPEN_SECONDS:
+            self._reopened = now
+            self._place.send_image()
 
     def _on_death(self, sentence: str) -> None:
         place, session = self._place, self.session

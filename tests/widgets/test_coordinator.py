@@ -5,6 +5,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_sparseseg.annotation import source_code
+from napari_sparseseg.events import Failed
 from napari_sparseseg.project import Project, recent_projects
 from napari_sparseseg.requests import (
     CloseImage,
@@ -215,6 +216,17 @@ def test_learning_is_told_in_words_and_kept(viewer, loop):
         (round_,) = project.rounds(1)
         assert round_.figures["dice"] == 0.875
         assert project.setting("running") is False
+
+
+def test_work_that_an_error_has_ended_is_begun_again_once(viewer, loop, told):
+    _, worker = loop
+    stroke(viewer, (6, 20, 24), 2)
+    before = len(worker.asked(OpenImage))
+    for _ in range(3):
+        worker.on_event(Failed("the work was stopped by an error.", ended=True))
+        settle()
+    assert len(worker.asked(OpenImage)) == before + 1
+    assert any("stopped by an error" in sentence for sentence in told)
 
 
 def test_a_dead_worker_is_told_all_again(viewer, loop, told):
