@@ -54,7 +54,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class HeldOutScored:
-    """Dice on the labels held out of training so far: mean over classes, and per class by name."""
+    """Dice of the network on labels held out of training: mean over classes, and per class by name."""
 
     step: int
     dice: float

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.annotation import BACKGROUND, ClassTable
 from napari_sparseseg.cases import Region
 from napari_sparseseg.checkpoint import save_model
 from napari_sparseseg.errors import InputError
@@ -35,9 +35,10 @@ from napari_sparseseg.live_answer import FIRST_STEPS, choose_answer, score_held_
 from napari_sparseseg.live_classifier import LiveClassifier
 from napari_sparseseg.live_labels import LiveLabels
 from napari_sparseseg.live_picture import LivePicture, edges_of
-from napari_sparseseg.live_preview import FittedPreview, contains
-from napari_sparseseg.live_round import LiveRound
-from napari_sparseseg.networks import to_triple
+from napari_sparseseg.live_preview import FittedPreview, contains, thin_box
+from napari_sparseseg.live_round import LiveRound, make_round
+from napari_sparseseg.live_state import LiveState
+from napari_sparseseg.networks import choose_device, to_triple
 from napari_sparseseg.normalisation import Normalisation, fit_normalisation
 from napari_sparseseg.regions import find_region
 from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
@@ -47,7 +48,6 @@ _LEAST_MARGIN = 8  # voxels between labelled foreground and the region's border
 _VIEW_SECONDS = 1.5
 _REST_SECONDS = 2.0
 _LESSON_SECONDS = 10.0
-_SAVE_SECONDS = 30.0
 _MORE_LABELS = 2.0
 _TOO_FEW = "Paint a few strokes of background and of at least one more class."
 _DONE = "The network has learnt what these labels teach; correct it where it is wrong and it goes on."
@@ -88,17 +88,18 @@ class LiveSession:
         shape = to_triple(image.shape[1:])
         self._labels = LiveLabels(shape, table)
         self._picture = LivePicture(prediction, uncertainty, self._labels)
-        self._folder: Path | None = None
+        self._state = LiveState()
         self._training, self._network, self._inference = LIVE_TRAINING, NetworkConfig(), InferenceConfig()
         self._normalisation = Normalisation((None,) * image.shape[0])
         self._whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
         self._region: Region = self._whole
+        self._wanted: Region | None = None
+        self._windowed = 0  # labelled foreground voxels that the window of a CT was fitted to
         self._view = (0, shape[0] // 2)
         self._running = False
         self._view_due = self._pass_due = self._lesson_due = self._state_due = False
         self._rough = False  # whether the picture still lacks its random walk
         self._viewed = self._passed = self._taught = -math.inf
-        self._saved = time.monotonic()
         self._pass_seconds = 0.0
         self._steps_shown = 0
         self._refresh: Generator[Event, None, None] | None = None
@@ -108,15 +109,20 @@ class LiveSession:
         )
         self._round: LiveRound | None = None
         self._rounds = 0
-        self._goes_on = False
         if state_folder is not None:
             self.keep_state(state_folder)
 
-    # ---- what the user does -------------------------------------------------------------------
-
     def configure(self, training: TrainingConfig, network: NetworkConfig, inference: InferenceConfig) -> None:
-        """Change the settings; those of training or network mean learning anew."""
+        """Change the settings; those of training or network mean learning anew.
+
+        Raises
+        ------
+        InputError
+            If this machine lacks the device asked for; then nothing has changed.
+        """
+        choose_device(training.device)
         self._pass_due |= inference != self._inference
+        self._classifier.configure(training.seed, training.held_out_share)
         anew = self._round is not None and (network, training) != (self._network, self._training)
         self._training, self._network, self._inference = training, network, inference
         if anew:
@@ -124,8 +130,7 @@ class LiveSession:
 
     def keep_state(self, folder: Path) -> None:
         """Keep the network's state in `folder` from now on; the first network goes on with one that fits."""
-        self._folder = folder
-        self._goes_on = self._round is None and (folder / "state.json").exists()
+        self._state.keep_in(folder, begun=self._round is not None)
 
     def paint(self, number: int, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str) -> None:
         """Change labels: painted `values` at flat indices `voxels`; `number` comes back when it is learnt.
@@ -139,7 +144,7 @@ class LiveSession:
 
     def look(self, axis: int, index: int) -> None:
         """Show this slice first: the user looks at it."""
-        if (axis, index) != self._view and 0 <= index < self._image.shape[1 + axis]:
+        if (axis, index) != self._view and axis in range(3) and 0 <= index < self._image.shape[1 + axis]:
             self._view = (axis, index)
             self._view_due = self._refresh is not None or self._pass_due
 
@@ -152,12 +157,14 @@ class LiveSession:
     def restart(self) -> None:
         """Forget the network; learn anew from the labels."""
         self._round, self._refresh, self._lesson = None, None, None
-        self._goes_on = False
         self._pass_due = True
+        self._state.forget()
 
     def set_classes(self, table: ClassTable) -> None:
         """Change the class table; labels of a value it lacks count as unlabelled."""
         self._labels.set_table(table)
+        if self._round is not None and self._round.table.mask_values == table.mask_values:
+            self._round.table = table  # other names
 
     def save_model(self, folder: Path) -> None:
         """Write the network to `folder`.
@@ -179,15 +186,10 @@ class LiveSession:
         InputError
             If it cannot be written.
         """
-        self._state_due, self._saved = False, time.monotonic()
-        if self._folder is not None and self._round is not None and self._round.steps:
-            self._round.save_state(self._folder)
+        self._state_due = False
+        self._state.save(self._round)
 
-    def close(self) -> None:
-        """End the session; its state is written."""
-        self.save_state()
-
-    # ---- what is done about it ----------------------------------------------------------------
+    close = save_state
 
     def run(self) -> Generator[Event, None, None]:
         """Work without end; yields `Waiting` when there is nothing to do."""
@@ -197,7 +199,7 @@ class LiveSession:
         while True:
             if self._labels.stale:
                 yield from self._take_in()
-            if self._state_due or time.monotonic() - self._saved > _SAVE_SECONDS:
+            if self._state_due or self._state.due:
                 yield from self._save_quietly()
             fitted = self._classifier.fitted
             if fitted is None:
@@ -219,31 +221,39 @@ class LiveSession:
         labels = self._labels
         numbers, changed = labels.take_in()
         self._refresh = None
+        if self._round is not None and self._round.table.mask_values != labels.table.mask_values:
+            self._round = None  # it has no channel for the new class
         if labels.count_classes() < 2:
-            self._classifier.fitted = self._round = None
+            self._classifier.fitted = self._lesson = None
+            yield from self._picture.clear()
         else:
             yield from self._choose_region()
-            if self._round is not None and self._round.table.mask_values != labels.table.mask_values:
-                self._round = None  # it has no channel for the new class
             if self._round is not None:
                 self._round.learn(labels.annotation, labels.sources, changed)
             self._classifier.fit(self._region)
             self._lesson = None
             self._lesson_due = self._view_due = self._pass_due = True
-        for number in numbers:
-            yield StrokeLearnt(number)
+        yield from map(StrokeLearnt, numbers)
 
     def _choose_region(self) -> Generator[Event, None, None]:
         """Look only at the labelled foreground and a margin."""
         annotation = self._labels.annotation
-        first = self._classifier.fitted is None
-        if first:
-            normalisation = fit_normalisation([self._image], [annotation])
-            if normalisation != self._normalisation:  # CT: to the window of the organ
-                self._normalisation = normalisation
-                self._normalised = normalisation.apply(self._image)
-        if first or not contains(self._region, find_region(annotation, _LEAST_MARGIN)):
-            yield from self._move_to(find_region(annotation))
+        foreground = int((annotation > BACKGROUND).sum())
+        if self._round is None and not self._windowed <= foreground <= _MORE_LABELS * self._windowed:
+            self._windowed = foreground
+            yield from self._normalise(fit_normalisation([self._image], [annotation]))
+        wanted = find_region(annotation)
+        closest = find_region(annotation, _LEAST_MARGIN)
+        if self._wanted is None or (wanted != self._wanted and not contains(self._region, closest)):
+            self._wanted = wanted
+            yield from self._move_to(wanted)
+
+    def _normalise(self, normalisation: Normalisation) -> Generator[Event, None, None]:
+        """Bring the intensities of a CT to the window of the labelled organs; others stay as they are."""
+        if normalisation != self._normalisation:
+            self._normalisation = normalisation
+            self._normalised = normalisation.apply(self._image)
+            yield from self._classifier.look_at(self._normalised, self._region)
 
     def _move_to(self, region: Region) -> Generator[Event, None, None]:
         """Look at another region from now on; what lies outside it is background."""
@@ -263,8 +273,10 @@ class LiveSession:
             self._lesson = self._teach(fitted, self._round)
         event: Event | None = None
         if self._refresh is not None:
-            event = next(self._refresh, None)
-            self._refresh = None if event is None else self._refresh
+            refresh = self._refresh
+            event = next(refresh, None)
+            # A pass that has to look further puts itself aside, and is not done yet.
+            self._refresh = None if event is None else refresh
         elif self._classifier.undecided:
             changed = yield from self._classifier.decide(self._region)
             self._pass_due |= changed
@@ -283,16 +295,12 @@ class LiveSession:
     def _learns(self) -> bool:
         return self._running and (self._round is None or self._round.progress < 1)
 
-    # ---- the picture --------------------------------------------------------------------------
-
     def _show_view(self, fitted: FittedPreview) -> Generator[Event, None, None]:
         self._view_due = False
         self._viewed = time.monotonic()
         axis, index = self._view
         if self._region[axis].start <= index < self._region[axis].stop:
-            edges = list(self._region)
-            edges[axis] = slice(index, index + 1)
-            box = (edges[0], edges[1], edges[2])
+            box = thin_box(self._region, axis, index)
             shown, _ = choose_answer(self._round, self._classifier.choice)
             answer = self._classifier.answer(fitted, self._region, self._round, shown)
             probabilities = answer.walked(box, axis) if self._classifier.walked else answer.plain(box)
@@ -329,39 +337,44 @@ class LiveSession:
             self._classifier.fit(self._region)
             self._pass_due = self._lesson_due = True
 
-    # ---- training -----------------------------------------------------------------------------
-
     def _train(self) -> Generator[Event, None, None]:
         if self._round is None or self._needs_new_round(self._round):
             yield from self._begin_round()
         learner = self._round
         if learner is None:
             return
-        loss = learner.step()
+        try:
+            loss = learner.step()
+        except FloatingPointError:
+            self._training = replace(self._training, learning_rate=self._training.learning_rate / 2)
+            self._round = None
+            yield Noted("The network's numbers ran out of range; it begins anew with half the learning rate.")
+            return
         yield StepDone(learner.steps, loss, learner.progress)
         if learner.check_due:
             yield from self._check(learner)
-        if learner.steps >= FIRST_STEPS and time.monotonic() - self._viewed > _VIEW_SECONDS:
+        rested = time.monotonic() - self._viewed > _VIEW_SECONDS
+        if learner.steps >= FIRST_STEPS and rested and not self._inference.cleans:  # a slice alone cannot be
             self._view_due = True
 
     def _needs_new_round(self, learner: LiveRound) -> bool:
-        """Tell whether nothing was held out at first, and the labels have grown so that something can be."""
-        if learner.measuring or learner.scores or self._classifier.slices < 2:
+        """Tell whether the labels have doubled since some were held out: only a new network is unbiased."""
+        if learner.measuring or self._training.held_out_share == 0 or self._classifier.slices < 2:
             return False
-        return int((self._labels.annotation > 0).sum()) >= _MORE_LABELS * learner.measured_labels
+        return int((self._labels.annotation > 0).sum()) >= _MORE_LABELS * learner.labelled_at_start
 
     def _begin_round(self) -> Generator[Event, None, None]:
-        labels = self._labels
-        learner = LiveRound(
-            self._normalised, self._normalisation, self._spacing, self._region, labels.annotation,
-            labels.sources, labels.table, self._training, self._network,
+        labels, self._round = self._labels, None
+        saved, problem = self._state.read_normalisation()
+        yield from self._normalise(saved or fit_normalisation([self._image], [labels.annotation]))
+        learner = make_round(
+            image=self._normalised, normalisation=self._normalisation, spacing=self._spacing,
+            region=self._region, annotation=labels.annotation, sources=labels.sources, table=labels.table,
+            config=self._training, network_config=self._network,
         )  # fmt: skip
-        if self._goes_on and self._folder is not None:
-            try:
-                learner.load_state(self._folder, labels.annotation, labels.sources)
-            except InputError as error:
-                yield Noted(f"The network begins anew: {error}")
-        self._goes_on = False
+        problem = problem or self._state.restore(learner, labels)
+        if problem:
+            yield Noted(problem)
         self._round, self._rounds = learner, self._rounds + 1
         self._lesson, self._lesson_due, self._taught = None, True, -math.inf
         self._classifier.forget_partial()
@@ -390,16 +403,18 @@ class LiveSession:
 
     def _check(self, learner: LiveRound) -> Generator[Event, None, None]:
         """Measure on the labels held out, and decide by that whether random walks help."""
+        labels = self._labels
         partial = self._classifier.fit_without(learner.held_out, self._region)
-        if partial is None:
+        if partial is None:  # nothing could be measured with what is left
+            learner.release_held_out(labels.annotation, labels.sources)
             return
         answer = self._classifier.answer(partial, self._region, learner, "both")
         measured = yield from score_held_out(answer, learner.held_out)
         if measured.walker_helps != self._classifier.walked:
             self._classifier.walked = measured.walker_helps
             self._lesson_due = self._pass_due = True
-        learner.finish_check(measured.scores, self._labels.annotation, self._labels.sources)
+        learner.finish_check(measured.scores, labels.annotation, labels.sources)
         self._lesson_due |= not learner.measuring
-        names = self._labels.table.names[1:]
+        names = labels.table.names[1:]
         per_class = {n: d for n, d in zip(names, measured.per_class, strict=True) if not math.isnan(d)}
         yield HeldOutScored(learner.steps, measured.scores["network"], per_class)

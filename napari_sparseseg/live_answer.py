@@ -101,7 +101,7 @@ def choose_answer(learner: LiveRound | None, choice: PreviewChoice) -> tuple[str
     if "both" not in learner.scores:
         return shown, f"{_NAMES[shown]}: too few labels to keep some aside and compare"
     scores = ", ".join(f"{name} {learner.scores[name]:.2f}" for name in ("network", "preview", "both"))
-    return shown, f"{_NAMES[shown]}: on labels kept aside they agree {scores}"
+    return shown, f"{_NAMES[shown]}: on labels kept aside (step {learner.scored_at}) they agree {scores}"
 
 
 def slabs(region: Region, first: int, voxels: int) -> list[Region]:

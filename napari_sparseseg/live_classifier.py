@@ -56,7 +56,7 @@ class LiveClassifier:
         preview = LivePreview(image, self._spacing, region, self._seed)
         yield from preview.prepare()
         self._image, self._preview = image, preview
-        self.slices = 0
+        self.slices, self._trial = 0, None
 
     def look_at(self, image: Floats, region: Region) -> Generator[Event, None, None]:
         """Use `image` from now on; describe `region` anew where that tells more than is known."""
@@ -74,6 +74,10 @@ class LiveClassifier:
             self.slices = slices
             self._trial = self._preview.try_choices(annotation, classes)
 
+    def configure(self, seed: int, share: float) -> None:
+        """Change the random numbers' start and the share held out, from the next decision on."""
+        self._seed, self._share = seed, share
+
     def forget_partial(self) -> None:
         """Other labels are held out now."""
         self._partial = None
@@ -83,7 +87,7 @@ class LiveClassifier:
         if self._partial is None:
             kept = self._labels.annotation.copy()
             kept.reshape(-1)[held_out] = 0
-            if len(np.unique(kept[self._preview.region])) > 2:
+            if _has_two_classes(kept[self._preview.region]):
                 self._partial = self._preview.fit(kept, len(self._labels.table), self.choice, region)
         return self._partial
 
@@ -127,8 +131,12 @@ class LiveClassifier:
         held_out = choose_held_out([self._labels.annotation], self._share, random)[0]
         kept = self._labels.annotation.copy()
         kept.reshape(-1)[held_out] = 0
-        if len(held_out) == 0 or len(np.unique(kept[self._preview.region])) <= 2:
+        if len(held_out) == 0 or not _has_two_classes(kept[self._preview.region]):
             return True
         fitted = self._preview.fit(kept, len(self._labels.table), self.choice, region)
         measured = yield from score_held_out(self.answer(fitted, region, None, "preview"), held_out)
         return measured.walker_helps
+
+
+def _has_two_classes(annotation: NDArray[np.uint8]) -> bool:
+    return len(np.unique(annotation[annotation > 0])) >= 2

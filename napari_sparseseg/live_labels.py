@@ -33,7 +33,7 @@ class LiveLabels:
         self.painted = np.zeros(shape, np.uint8)
         self.sources = np.zeros(shape, np.uint8)
         self.annotation = np.zeros(shape, np.uint8)
-        self.table = table
+        self.table = self._wanted = table
         self.numbers: list[int] = []
         self._changed: list[NDArray[np.int64]] = []
         self.stale = False
@@ -55,16 +55,27 @@ class LiveLabels:
         self.stale = True
 
     def set_table(self, table: ClassTable) -> None:
-        """Change the class table; labels of a value it lacks count as unlabelled."""
-        self.stale |= table.mask_values != self.table.mask_values
-        self.table = table
+        """Change the class table; labels of a value it lacks count as unlabelled.
+
+        Other names or colors hold at once; other values only from the next `take_in` on, so that table and
+        annotation always fit together.
+        """
+        self._wanted = table
+        if table.mask_values == self.table.mask_values:
+            self.table = table
+        else:
+            self.stale = True
 
     def take_in(self) -> tuple[list[int], NDArray[np.int64]]:
         """Bring `annotation` up to date; return the numbers and the flat indices of what has changed."""
         numbers, self.numbers = self.numbers, []
         changed = np.concatenate([np.zeros(0, np.int64), *self._changed])
         self._changed, self.stale = [], False
-        self.annotation = self.rows()[self.painted]
+        if self._wanted.mask_values == self.table.mask_values:
+            self.annotation.reshape(-1)[changed] = self.rows()[self.painted.reshape(-1)[changed]]
+        else:
+            self.table = self._wanted
+            self.annotation = self.rows()[self.painted]
         return numbers, changed
 
     def count_classes(self) -> int:

@@ -1,5 +1,7 @@
 """The picture of a live session: the shared arrays that the viewer shows."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -53,7 +55,7 @@ class LivePicture:
 
     def clean(self, region: Region, config: InferenceConfig) -> None:
         """Clean what is shown in `region`, as `config` asks."""
-        if config.largest_component or config.fill_holes:
+        if config.cleans:
             channels = self.channels(region)
             clean_channels(channels, config)
             self._write_values(region, self._labels.values()[channels])
@@ -68,6 +70,13 @@ class LivePicture:
                 self._write_values(place, np.full_like(self._prediction[place], BACKGROUND))
                 self._uncertainty[place] = 0
 
+    def clear(self) -> Iterator[PictureChanged]:
+        """Show nothing: there is nothing to predict from."""
+        if self._prediction.any():
+            self._prediction[:] = 0
+            self._uncertainty[:] = 0
+            yield PictureChanged(edges_of(tuple(slice(0, n) for n in self._prediction.shape)), "preview")
+
     def find_larger(self, region: Region) -> Region:
         """Return `region`, enlarged where an object that the user labelled reaches its border."""
         annotation = self._labels.annotation
@@ -76,7 +85,7 @@ class LivePicture:
         return grow_region(channels, annotation, region)
 
 
-def edges_of(box: Region) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+def edges_of(box: tuple[slice, ...]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """Return ``(first, last + 1)`` per axis."""
     z, y, x = ((int(edge.start), int(edge.stop)) for edge in box)
     return z, y, x

@@ -56,8 +56,8 @@ class FittedPreview:
 class LivePreview:
     """Features of a region, and classifiers on them.
 
-    A region of more than four million voxels is described on a coarser grid, and the answers are
-    interpolated.
+    A region of more than four million voxels times channels is described on a coarser grid, and the
+    answers are interpolated.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class LivePreview:
         part = image[(slice(None), *region)]
         self.region = region
         self.shape = to_triple(part.shape[1:])
-        factor = math.ceil((math.prod(self.shape) / _GRID_VOXELS) ** (1 / 3))
+        factor = math.ceil((len(part) * math.prod(self.shape) / _GRID_VOXELS) ** (1 / 3))
         self._grid = to_triple(-(-length // factor) for length in self.shape)
         if self._grid != self.shape:
             part = resample_image(part, self._grid)
@@ -174,6 +174,13 @@ def relative(box: Region, region: Region) -> Region:
 def contains(outer: Region, inner: Region) -> bool:
     """Tell whether `inner` lies in `outer`."""
     return all(a.start <= b.start and b.stop <= a.stop for a, b in zip(outer, inner, strict=True))
+
+
+def thin_box(region: Region, axis: int, index: int) -> Region:
+    """Return the slice `index` across `axis` of a region, as a box one voxel thick."""
+    edges = list(region)
+    edges[axis] = slice(index, index + 1)
+    return edges[0], edges[1], edges[2]
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

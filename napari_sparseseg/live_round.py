@@ -1,6 +1,8 @@
 """One network's life inside a live session: it learns while labels keep coming."""
 
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sparseseg.annotation import ClassTable, choose_held_out, weigh_sources
+from napari_sparseseg.annotation import ClassTable, choose_held_out, find_labelled_slices, weigh_sources
 from napari_sparseseg.cases import Case, Region, balance_classes
 from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
 from napari_sparseseg.errors import InputError
@@ -89,6 +91,7 @@ class LiveRound:
         self.normalisation = normalisation
         self.steps = 0
         self.scores: dict[str, float] = {}
+        self.scored_at = 0
         self._schedule = 0
         self._spacing = spacing
         self._channels = image.shape[0]
@@ -106,11 +109,18 @@ class LiveRound:
         precision = choose_precision(config.precision, network, self._plan, channels, self._device)
         self._learner = Learner(network, self._device, precision, config.learning_rate)
         self._began = time.monotonic()
-        self.held_out = choose_held_out([annotation], config.held_out_share, self._random)[0]
-        self._returns = len(self.held_out) > _LASTING_SHARE * int((annotation > 0).sum())
-        self.measured_labels = int((annotation > 0).sum())
+        held_out = choose_held_out([annotation], config.held_out_share, self._random)[0]
+        self._units = _split_units(annotation, held_out)
+        labelled = int((annotation > 0).sum())
+        self._returns = len(held_out) > _LASTING_SHARE * labelled
+        self.labelled_at_start = labelled
         self._placed: PlacedNetwork | None = None
         self.set_region(image, region, annotation, sources)
+
+    @property
+    def held_out(self) -> NDArray[np.int64]:
+        """Flat indices of the labels held out."""
+        return np.concatenate([np.zeros(0, np.int64), *self._units])
 
     def _new_network(self) -> torch.nn.Module:
         channels = self._channels + 3 * self._position
@@ -124,7 +134,7 @@ class LiveRound:
     @property
     def measuring(self) -> bool:
         """Whether labels are held out now."""
-        return len(self.held_out) > 0
+        return len(self._units) > 0
 
     def without_held_out(self, annotation: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a copy of an annotation of the whole volume without the labels held out."""
@@ -156,7 +166,8 @@ class LiveRound:
         fresh: NDArray[np.int64],
     ) -> None:
         """Take in labels that have changed at the flat indices `fresh`; arrays of the whole volume."""
-        self.held_out = np.setdiff1d(self.held_out, fresh)  # what was painted anew is learnt at once
+        # What is painted anew is learnt at once, and with it all that was held out in the same go.
+        self._units = [unit for unit in self._units if not np.isin(unit, fresh).any()]
         self._lay_out(annotation, sources)
         labelled_anew = fresh[annotation.reshape(-1)[fresh] > 0]
         position = np.array(np.unravel_index(labelled_anew, self._whole)).T
@@ -171,7 +182,7 @@ class LiveRound:
         kept = self.without_held_out(annotation)
         part = np.ascontiguousarray(kept[self._region])
         if not part.any():  # the others were erased
-            self.held_out = self.held_out[:0]
+            self._units = []
             part = np.ascontiguousarray(annotation[self._region])
         self._classes_balanced = balance_classes([Case(_NO_IMAGE, self._spacing, part)], len(self.table))
         balanced = self._classes_balanced.numpy()[part] * weigh_sources(sources[self._region])
@@ -202,7 +213,13 @@ class LiveRound:
         self._taught[box] = taught
 
     def step(self) -> float:
-        """Take one step and return its loss; where a GPU's memory is too small, a smaller one."""
+        """Take one step and return its loss; where a GPU's memory is too small, a smaller one.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite; the network is of no use any more.
+        """
         while True:
             try:
                 loss = take_step(
@@ -213,29 +230,44 @@ class LiveRound:
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 self._shrink()
+        self._placed = None
+        if not math.isfinite(loss):
+            raise FloatingPointError("the loss is not finite")
         self.steps += 1
         self._schedule += 1
-        self._placed = None
         return loss
 
     def _shrink(self) -> None:
         smaller = with_smaller_patch(self._plan)
         if smaller is not None:
             self._plan = smaller
+            self._make_sampler()
         else:
-            self._device = torch.device("cpu")
-            self._learner = self._learner.on_cpu()
-            self._image, self._labels = self._image.cpu(), self._labels.cpu()
-            self._weights, self._taught = self._weights.cpu(), self._taught.cpu()
-            self._classes_balanced = self._classes_balanced.cpu()
-            start = self._arrays.start
-            self._arrays = TrainingArrays(
-                self._image, self._labels, self._weights, self._taught, self._spacing, start, self._whole
-            )
+            self._go_to_cpu()
+
+    def _go_to_cpu(self) -> None:
+        self._device = torch.device("cpu")
+        self._learner = self._learner.on_cpu()
+        self._placed = None
+        self._image, self._labels = self._image.cpu(), self._labels.cpu()
+        self._weights, self._taught = self._weights.cpu(), self._taught.cpu()
+        self._classes_balanced = self._classes_balanced.cpu()
+        start = self._arrays.start
+        self._arrays = TrainingArrays(
+            self._image, self._labels, self._weights, self._taught, self._spacing, start, self._whole
+        )
         self._make_sampler()
 
     def predict(self, box: Region) -> NDArray[np.float32]:
         """Return ``(K, …)`` class probabilities in `box`, a part of the region in the volume's voxels."""
+        try:
+            return self._predict(relative(box, self._region))
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            self._go_to_cpu()
+            return self._predict(relative(box, self._region))
+
+    def _predict(self, box: Region) -> NDArray[np.float32]:
         if self._placed is None:
             network = self._new_network()
             network.load_state_dict(self._learner.average_weights())
@@ -245,7 +277,7 @@ class LiveRound:
                 network, self._plan, self._device, precision, self._position, len(self.table)
             )
         start = to_triple(edge.start for edge in self._region)
-        return predict_box(self._placed, self._image, relative(box, self._region), start, self._whole)
+        return predict_box(self._placed, self._image, box, start, self._whole)
 
     @property
     def check_due(self) -> bool:
@@ -256,10 +288,14 @@ class LiveRound:
         self, scores: dict[str, float], annotation: NDArray[np.uint8], sources: NDArray[np.uint8]
     ) -> None:
         """Take what was measured; let held-out labels return when their time has come."""
-        self.scores = scores
+        self.scores, self.scored_at = scores, self.steps
         if self._returns and self.progress >= 1 - self.config.final_share:
-            self.held_out = self.held_out[:0]
-            self._lay_out(annotation, sources)
+            self.release_held_out(annotation, sources)
+
+    def release_held_out(self, annotation: NDArray[np.uint8], sources: NDArray[np.uint8]) -> None:
+        """Learn the labels held out, too."""
+        self._units = []
+        self._lay_out(annotation, sources)
 
     def model(self) -> Model:
         """Return the network as it is, with its averaged weights."""
@@ -268,6 +304,7 @@ class LiveRound:
             "seconds": round(time.monotonic() - self._began, 1),
             "labelled_voxels": int((self._labels > 0).sum()),
             "held_out_dice": self.scores,
+            "held_out_measured_at_step": self.scored_at,
             "settings": self.config.to_json(),
             "device": str(self._device),
             "precision": self._learner.precision.dtype,
@@ -280,50 +317,53 @@ class LiveRound:
     def save_state(self, folder: Path) -> None:
         """Write all that `load_state` needs."""
         tensors = {f"learner.{name}": tensor for name, tensor in self._learner.state().items()}
-        tensors["held_out"] = torch.from_numpy(self.held_out)
+        tensors |= {f"held_out.{i}": torch.from_numpy(unit) for i, unit in enumerate(self._units)}
         description = {
             **self._fingerprint(),
             "plan": self._plan.to_json(),
             "steps": self.steps,
             "schedule": self._schedule,
             "scores": self.scores,
+            "scored_at": self.scored_at,
             "returns": self._returns,
-            "measured_labels": self.measured_labels,
+            "labelled_at_start": self.labelled_at_start,
             "elapsed": time.monotonic() - self._began,
             "precision": [self._learner.precision.dtype, self._learner.precision.channels_last],
         }
         write_tensors(folder / "state", tensors, description)
 
     def load_state(self, folder: Path, annotation: NDArray[np.uint8], sources: NDArray[np.uint8]) -> bool:
-        """Go on where `save_state` was called; return False where that was of other classes or settings.
+        """Go on where `save_state` was called; return False where that was of other data or settings.
 
         Raises
         ------
         InputError
-            If there is no state, or it is damaged.
+            If there is no state, or it is damaged; then nothing has changed.
         """
         tensors, description = read_tensors(folder / "state")
         mine = self._fingerprint()
         if {key: description.get(key) for key in mine} != mine:
             return False
+        before = self._plan
         try:
             self._plan = NetworkPlan.from_json(description["plan"])
             precision = Precision(*description["precision"])
-            self._learner = Learner(self._new_network(), self._device, precision, self.config.learning_rate)
-            learner = {n.removeprefix("learner."): t for n, t in tensors.items() if n.startswith("learner.")}
-            self._learner.load_state(learner)
-            self.steps, self._schedule = int(description["steps"]), int(description["schedule"])
-            self.scores = {str(name): float(dice) for name, dice in description["scores"].items()}
-            self._returns = bool(description["returns"])
-            self.measured_labels = int(description["measured_labels"])
-            self._began = time.monotonic() - float(description["elapsed"])
-            held_out = _check_voxels(tensors["held_out"], annotation.size)
+            learner = Learner(self._new_network(), self._device, precision, self.config.learning_rate)
+            learner.load_state(_with_prefix(tensors, "learner."))
+            steps, schedule = int(description["steps"]), int(description["schedule"])
+            scores = {str(name): float(dice) for name, dice in description["scores"].items()}
+            returns, scored_at = bool(description["returns"]), int(description["scored_at"])
+            labelled, elapsed = int(description["labelled_at_start"]), float(description["elapsed"])
+            units = [_check_voxels(u, annotation.size) for u in _with_prefix(tensors, "held_out.").values()]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the saved state of the training is damaged ({error}); learning anew."
-            ) from error
-        self.held_out = held_out[annotation.reshape(-1)[held_out] > 0]
-        self._placed = None
+            self._plan = before
+            raise InputError("the saved state of the training is damaged.") from error
+        self._learner, self._placed = learner, None
+        self.steps, self._schedule, self._returns = steps, schedule, returns
+        self.scores, self.scored_at, self.labelled_at_start = scores, scored_at, labelled
+        self._began = time.monotonic() - elapsed
+        flat = annotation.reshape(-1)
+        self._units = [kept for unit in units if len(kept := unit[flat[unit] > 0])]
         self._lay_out(annotation, sources)
         return True
 
@@ -334,8 +374,19 @@ class LiveRound:
             "classes": list(self.table.mask_values),
             "channels": self._channels,
             "shape": list(self._whole),
+            "spacing": list(self._spacing),
             "network": self.network_config.to_json(),
+            "training": self.config.to_json(),
+            "normalisation": self.normalisation.to_json(),
         }
+
+
+def make_round(**data: Any) -> LiveRound:
+    """Make a `LiveRound`, on the CPU where a GPU's memory is too small for it."""
+    try:
+        return LiveRound(**data)
+    except torch.cuda.OutOfMemoryError:
+        return LiveRound(**{**data, "config": replace(data["config"], device="cpu")})
 
 
 _NO_IMAGE = np.zeros((1, 1, 1, 1), np.float32)
@@ -350,3 +401,14 @@ def _check_voxels(voxels: Tensor, size: int) -> NDArray[np.int64]:
     ):
         raise ValueError("the held-out labels lie outside the volume")
     return values
+
+
+def _split_units(annotation: NDArray[np.uint8], held_out: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split labels held out by the slices that they lie in."""
+    alone = np.zeros_like(annotation)
+    alone.reshape(-1)[held_out] = annotation.reshape(-1)[held_out]
+    return [unit.voxels for unit in find_labelled_slices(alone)]
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -205,7 +205,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
     if not present[name]:
-        raise InputError(f"this machine has no usable {name} device; choose --device cpu or auto.")
+        raise InputError(f"this machine has no usable {name} device; choose cpu or auto as the device.")
     return torch.device(name)
 
 

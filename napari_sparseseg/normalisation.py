@@ -11,6 +11,7 @@ from napari_sparseseg.errors import InputError
 
 _SAMPLE_VOXELS = 500_000
 _AIR = -500.0  # Hounsfield units; only CT has voxels below
+_LEAST_WIDTH = 120.0  # Hounsfield units; few labelled voxels may all be alike
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def fit_normalisation(
     for channel in range(images[0].shape[0]):
         if all(_sample(image[channel]).min() < _AIR for image in images):
             foreground = [i[channel][a > 1] for i, a in zip(images, annotations, strict=True)]
-            windows.append(_measure_window(np.concatenate(foreground), margin=0.25))
+            windows.append(_measure_window(np.concatenate(foreground), margin=0.25, least=_LEAST_WIDTH))
         else:
             windows.append(None)
     return Normalisation(tuple(windows))
@@ -93,10 +94,14 @@ def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return flat[np.random.default_rng(0).integers(flat.size, size=_SAMPLE_VOXELS)]
 
 
-def _measure_window(values: NDArray[np.float32], margin: float = 0.0) -> tuple[float, float, float, float]:
+def _measure_window(
+    values: NDArray[np.float32], margin: float = 0.0, least: float = 0.0
+) -> tuple[float, float, float, float]:
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
-    low, high = low - margin * (high - low), high + margin * (high - low)
+    margin = max(margin * (high - low), (least - (high - low)) / 2)
+    low, high = low - margin, high + margin
     if not low < high:  # a constant image
         return low - 1.0, low + 1.0, low, 1.0
     clipped = np.clip(values, low, high)
-    return low, high, float(clipped.mean()), max(float(clipped.std()), 1e-6 * (high - low))
+    deviation = max(float(clipped.std()), least / 8, 1e-6 * (high - low))
+    return low, high, float(clipped.mean()), deviation

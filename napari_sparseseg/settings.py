@@ -150,3 +150,8 @@ class InferenceConfig(_Settings):
         "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
         choices=("auto", "cuda", "mps", "cpu"),
     )  # fmt: skip
+
+    @property
+    def cleans(self) -> bool:
+        """Whether the prediction is to be cleaned."""
+        return self.largest_component or self.fill_holes

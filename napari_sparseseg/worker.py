@@ -145,12 +145,18 @@ def load_libraries() -> str:
     from napari_sparseseg.networks import build_network, choose_device, plan_network
     from napari_sparseseg.settings import NetworkConfig
 
-    device = choose_device("auto")
     config = NetworkConfig()
     plan = plan_network((16, 16, 16), (1.0, 1.0, 1.0), config, 16**3)
-    network = build_network(config, plan, 1, 2).to(device)
-    network(torch.zeros(1, 1, *plan.patch, device=device)).sum().backward()
-    return str(device)
+
+    def try_device(device: torch.device) -> str:
+        network = build_network(config, plan, 1, 2).to(device)
+        network(torch.zeros(1, 1, *plan.patch, device=device)).sum().backward()
+        return str(device)
+
+    try:
+        return try_device(choose_device("auto"))
+    except torch.cuda.OutOfMemoryError:  # somebody else fills the GPU
+        return try_device(torch.device("cpu"))
 
 
 def run_worker(

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from phantoms import make_image, make_truth, mean_dice
 
+from napari_sparseseg import live as live_module
+from napari_sparseseg import live_preview, live_round
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.checkpoint import load_model
 from napari_sparseseg.errors import InputError
@@ -17,6 +19,7 @@ from napari_sparseseg.events import (
     StepDone,
     StrokeLearnt,
     Waiting,
+    WindowDone,
     finish,
 )
 from napari_sparseseg.inference import predict_volume
@@ -239,13 +242,246 @@ def test_a_new_class_begins_a_new_round():
     assert live.prediction.reshape(-1)[0] == 7
 
 
-def test_without_labels_again_it_waits():
+def test_without_labels_again_nothing_is_shown_and_the_network_is_kept():
     live = started()
     voxels = live.paint_slice(9)
-    live.until(PictureCompleted)
-    live.paint(voxels, 0)
     live.session.train(True)
-    assert live.until(Waiting)[-1].reason
+    live.until(StepDone, where=lambda event: event.step == 5)
+    live.paint(voxels, 0)
+    assert "one more class" in live.until(Waiting)[-1].reason
+    assert not live.prediction.any()
+    live.paint_slice(9)
+    assert of_kind(live.until(StepDone), StepDone)[0].step == 6
+
+
+@pytest.mark.parametrize("moment", [WindowDone, HeldOutScored, PictureChanged, StepDone])
+@pytest.mark.parametrize("then", ["nothing", "restart"])
+def test_a_class_can_be_deleted_at_any_moment(moment, then):
+    live = started()
+    for index in (5, 9, 12):
+        live.paint_slice(index)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 49)
+    live.until(moment)
+    live.session.set_classes(ClassTable.from_values([2]))
+    if then == "restart":
+        live.session.restart()
+    live.until(StepDone, where=lambda event: event.step == 3)
+    live.session.train(False)
+    live.until(PictureCompleted)
+    assert set(np.unique(live.prediction)) <= {1, 2}
+
+
+def test_a_new_name_goes_into_the_model(tmp_path):
+    live = started()
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone)
+    live.session.set_classes(ClassTable.from_values([2, 3], {2: "liver", 3: "spleen"}))
+    live.session.save_model(tmp_path / "model")
+    assert load_model(tmp_path / "model").table.names == ("background", "liver", "spleen")
+
+
+def test_what_is_forgotten_stays_forgotten(tmp_path):
+    live = started(folder=tmp_path)
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 3)
+    live.session.save_state()
+    live.session.restart()
+    live.session.close()
+    again = started(folder=tmp_path)
+    again.paint_slice(9)
+    again.session.train(True)
+    assert of_kind(again.until(StepDone), StepDone)[0].step == 1
+
+
+def test_a_state_of_other_settings_is_told_of(tmp_path):
+    live = started(folder=tmp_path)
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 3)
+    live.session.close()
+    again = started(folder=tmp_path)
+    again.session.configure(QUICK, NetworkConfig(architecture="segresnet"), InferenceConfig())
+    again.paint_slice(9)
+    again.session.train(True)
+    events = again.until(StepDone)
+    assert "other classes or settings" in of_kind(events, Noted)[0].text
+    assert events[-1].step == 1
+
+
+def test_a_device_that_is_not_there_is_refused_and_work_goes_on():
+    live = started()
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone)
+    with pytest.raises(InputError, match="no usable mps device"):
+        live.session.configure(replace(QUICK, device="mps"), NetworkConfig(), InferenceConfig())
+    assert live.until(StepDone)[-1].step == 2
+
+
+def test_numbers_out_of_range_are_told_of_and_learning_begins_anew(monkeypatch):
+    live = started()
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 3)
+    losses = iter([float("nan")])
+    plain = live_round.take_step
+    monkeypatch.setattr(live_round, "take_step", lambda *a, **k: next(losses, None) or plain(*a, **k))
+    events = live.until(StepDone)
+    assert "half the learning rate" in of_kind(events, Noted)[0].text
+    assert events[-1].step == 1
+
+
+def make_ct():
+    """Return a CT ``(1, Z, Y, X)`` of air, soft tissue and bone, and where the last two are."""
+    random = np.random.default_rng(0)
+    image = np.full((1, 20, 24, 24), -1000, np.float32)
+    image[0, :, 4:20, 4:20] = 40
+    image[0, :, 14:18, 14:18] = 900
+    return image + random.normal(0, 10, image.shape).astype(np.float32)
+
+
+def test_the_window_of_a_ct_follows_new_classes_and_is_kept_with_the_network(tmp_path):
+    live = started(image=make_ct(), folder=tmp_path)
+    plane = np.zeros(live.image.shape[1:], bool)
+    plane[10, 5:12, 5:12] = True
+    soft = live.paint(np.flatnonzero(plane), 2)
+    live.paint([0, 1, 2, 3], 1)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 3)
+    low, high, *_ = live.session._round.normalisation.windows[0]
+    assert -100 < low < high < 200
+    live.session.close()
+    bone = np.zeros(live.image.shape[1:], bool)
+    bone[10, 15:17, 15:17] = True
+    live.paint(np.flatnonzero(bone), 3)
+    live.session.set_classes(ClassTable.from_values([2, 3, 4]))
+    live.until(RoundStarted)
+    assert live.session._round.normalisation.windows[0][1] > 800
+    again = started(image=make_ct(), folder=tmp_path)
+    again.paint(soft, 2)
+    again.paint([0, 1, 2, 3], 1)
+    again.paint(np.flatnonzero(bone), 2)  # a fit of today would have another window
+    again.session.train(True)
+    assert of_kind(again.until(StepDone), StepDone)[0].step == 4
+    assert again.session._round.normalisation.windows[0][:2] == (low, high)
+
+
+def taught_by(truth_of_held_out):
+    """Return what the network is taught and what is measured, when the held-out labels are so."""
+    live = started()
+    for index in (4, 9, 13):
+        live.paint_slice(index)
+    live.until(Waiting)  # the classifier is chosen before labels are held out
+    live.session.train(True)
+    live.until(RoundStarted)
+    learner = live.session._round
+    held_out = learner.held_out
+    if truth_of_held_out == "wrong":
+        flat = live.session._labels.annotation.reshape(-1)
+        flat[held_out] = flat[held_out] % 3 + 1
+    live.session._classifier._partial = None
+    live.session._lesson = live.session._teach(live.session._classifier.fitted, learner)
+    for _ in live.session._lesson:
+        pass
+    taught = learner._taught.numpy().copy()
+    taught.reshape(-1)[held_out] = 0
+    partial = live.session._classifier.fit_without(learner.held_out, live.session._region)
+    rows = np.random.default_rng(0).normal(size=(50, partial.model.n_features_in_))
+    return taught, partial.model.predict_proba(rows)
+
+
+def test_nothing_that_is_taught_depends_on_what_is_held_out():
+    taught, classified = taught_by("right")
+    taught_too, classified_too = taught_by("wrong")
+    assert np.array_equal(classified, classified_too)
+    assert np.array_equal(taught, taught_too)
+
+
+def test_the_preview_is_measured_by_a_classifier_that_has_not_seen_the_labels(monkeypatch):
+    live = started()
+    for index in (4, 9, 13):
+        live.paint_slice(index)
+    live.session.train(True)
+    asked = []
+    plain = live_module.score_held_out
+
+    def score(answer, held_out):
+        asked.append((answer.fitted, answer.annotation, held_out))
+        return plain(answer, held_out)
+
+    monkeypatch.setattr(live_module, "score_held_out", score)
+    live.until(HeldOutScored)
+    fitted, _, held_out = asked[0]
+    assert fitted is not live.session._classifier.fitted
+    assert fitted is live.session._classifier._partial
+    assert len(held_out)
+
+
+def test_a_correction_on_a_slice_held_out_lets_all_of_it_be_learnt():
+    live = started()
+    for index in (4, 9, 13):
+        live.paint_slice(index)
+    live.session.train(True)
+    live.until(RoundStarted)
+    learner = live.session._round
+    held_out = learner.held_out
+    live.paint(held_out[::2], live.truth.reshape(-1)[held_out[::2]] + 1)
+    live.until(StrokeLearnt)
+    assert not np.isin(held_out, learner.held_out).any()
+
+
+def test_a_fresh_stroke_is_drawn_first_and_the_learning_rate_rises():
+    live = started()
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 100)
+    learner = live.session._round
+    before = learner.progress
+    live.paint_slice(5)
+    live.until(StrokeLearnt)
+    assert learner.progress < before
+    case, voxels = learner._sampler._focus
+    assert (case, learner._sampler._focus_draws) == (0, 24)
+    assert (np.unravel_index(voxels, learner._labels.shape)[0] == 5 - live.session._region[0].start).all()
+
+
+def test_the_visible_slice_follows_the_network(monkeypatch):
+    monkeypatch.setattr(live_module, "_VIEW_SECONDS", 0.0)
+    monkeypatch.setattr(live_module, "_REST_SECONDS", 1e9)
+    live = started()
+    live.paint_slice(9)
+    live.session.look(0, 6)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 105)
+    pictures = of_kind(live.until(StepDone, where=lambda e: e.step == 110), PictureChanged)
+    assert any(picture.region[0] == (6, 7) for picture in pictures)
+
+
+def test_doubled_labels_are_measured_anew():
+    live = started()
+    live.paint_slice(5)
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.progress > 0.5)
+    for index in (2, 7, 12, 14):
+        live.paint_slice(index)
+    events = live.until(HeldOutScored)
+    assert of_kind(events, RoundStarted)[-1].number == 2
+
+
+def test_without_holding_out_more_labels_never_restart_the_network():
+    live = started()
+    live.session.configure(replace(QUICK, held_out_share=0.0), NetworkConfig(), InferenceConfig())
+    live.paint_slice(5)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 5)
+    for index in (7, 9, 12):
+        live.paint_slice(index)
+    events = live.until(StepDone, where=lambda event: event.step == 10)
+    assert not of_kind(events, RoundStarted)
 
 
 def test_a_model_can_be_saved_only_when_there_is_one(tmp_path):
@@ -284,7 +520,10 @@ def test_a_small_object_in_a_large_volume_is_looked_at_alone():
     assert (live.prediction[far] == 1).all()
 
 
-def test_an_object_that_reaches_the_border_of_the_region_is_followed():
+@pytest.mark.parametrize("coarse", [False, True])
+def test_an_object_that_reaches_the_border_of_the_region_is_followed(monkeypatch, coarse):
+    if coarse:
+        monkeypatch.setattr(live_preview, "_GRID_VOXELS", 20_000)
     image = np.random.default_rng(0).normal(0, 0.2, (1, 120, 30, 30)).astype(np.float32)
     image[0, 5:115, 10:20, 10:20] += 2
     live = started(image=image)

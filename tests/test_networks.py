@@ -138,7 +138,7 @@ def test_patches_shrink_until_they_cannot():
 def test_a_missing_device_is_a_sentence(kind, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    with pytest.raises(InputError, match=f"no usable {kind} device; choose --device cpu or auto"):
+    with pytest.raises(InputError, match=f"no usable {kind} device; choose cpu or auto as the device"):
         choose_device(kind)
     assert choose_device("auto") == choose_device("cpu") == CPU
 

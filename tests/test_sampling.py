@@ -210,3 +210,25 @@ def test_position_of_a_whole_volume_runs_from_minus_one_to_one():
     assert channels[0, :, 0, 0].tolist() == [-1, 0, 1]
     assert channels[2, 0, 0].tolist() == [-1, -0.5, 0, 0.5, 1]
     assert torch.isfinite(channels).all()
+
+
+def test_a_focus_takes_every_second_draw_for_a_while():
+    labels = torch.zeros((64, 8, 8), dtype=torch.uint8)
+    labels[4] = 1
+    labels[60] = 2
+    sampler = make_sampler([make_arrays(labels.shape, labels=labels)], patch=(4, 8, 8))
+    fresh = np.flatnonzero(np.arange(labels.numel()) // 64 == 30)
+    sampler.focus(0, fresh, 20)
+    near = [abs(sampler.draw().centre[0] - 30) <= 2 for _ in range(60)]
+    assert sum(near[:20]) == 10
+    assert not any(near[20:])
+
+
+def test_a_share_of_draws_may_lie_anywhere():
+    labels = torch.zeros((64, 8, 8), dtype=torch.uint8)
+    labels[4] = 1
+    arrays = [make_arrays(labels.shape, labels=labels)]
+    everywhere = PatchSampler(arrays, (4, 8, 8), np.random.default_rng(0), flips=False, anywhere=0.5)
+    far = [everywhere.draw().centre[0] > 8 for _ in range(200)]
+    assert 0.3 < np.mean(far) < 0.6
+    assert not any(make_sampler(arrays, (4, 8, 8)).draw().centre[0] > 8 for _ in range(50))
