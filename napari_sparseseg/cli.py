@@ -336,6 +336,7 @@ def sparsify(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
     seconds: Annotated[float, typer.Option(min=1, help="Train for this long.")] = SEGMENT_SECONDS,
+    steps: Annotated[int, typer.Option(min=0, help="Train for this many steps (0: use seconds).")] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Start of all random numbers.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -345,7 +346,8 @@ def demo(
 
     display = ProgressDisplay()
     display.say("The sample: an MR brain template, of which 3 slices are labelled.")
-    result = display.run(run_demo(out, seconds, seed))
+    config = TrainingConfig(seconds=0 if steps else seconds, steps=steps, seed=seed)
+    result = display.run(run_demo(out, config))
     _print_evaluation(result.evaluation, as_json)
     if not as_json:
         typer.echo(f"Mean Dice on the voxels that were not labelled: {result.evaluation.mean_dice:.3f}")

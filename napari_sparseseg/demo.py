@@ -29,7 +29,7 @@ class DemoResult:
     labelled_share: float
 
 
-def run_demo(folder: Path, seconds: float, seed: int) -> Generator[Event, None, DemoResult]:
+def run_demo(folder: Path, config: TrainingConfig) -> Generator[Event, None, DemoResult]:
     """Keep three slices of the sample's labels, segment the rest, and compare with the truth.
 
     Writes `sparse_labels.nii.gz`, `mask.nii.gz`, `uncertainty.nii.gz`, `comparison.png` and
@@ -37,10 +37,9 @@ def run_demo(folder: Path, seconds: float, seed: int) -> Generator[Event, None, 
     """
     volume, truth, table = load_sample()
     sparse = sparsify_labels(
-        truth, _SLICES, orientations="zyx", seed=seed, unlabelled=_UNLABELLED, spacing=volume.spacing
+        truth, _SLICES, orientations="zyx", seed=config.seed, unlabelled=_UNLABELLED, spacing=volume.spacing
     )
     annotation = annotation_from_file(sparse, table, _UNLABELLED)
-    config = TrainingConfig(seconds=seconds, seed=seed)
     result = yield from segment_volume(volume.data, volume.spacing, annotation, table, config)
     mask = mask_from_channels(result.channels, table)
     evaluation = evaluate_prediction(mask, truth, volume.spacing, table, annotation == 0)

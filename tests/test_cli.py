@@ -189,7 +189,7 @@ def test_a_wrong_case_and_a_wrong_model_are_told(files, run):
 
 
 def test_the_demo_writes_all_it_promises(tmp_path, run):
-    code, out, _ = run("demo", "--out", tmp_path, "--seconds", 6, "--json")
+    code, out, _ = run("demo", "--out", tmp_path, "--steps", 60, "--json")
     assert code == 0
     assert json.loads(out)["mean_dice"] > 0.8
     report = json.loads((tmp_path / "report.json").read_text())
