@@ -19,7 +19,8 @@ demo: $(VENV)/demo.stamp
 
 test: lint
 	command -v xvfb-run || (apt-get update && apt-get install --yes $(SCREEN_PACKAGES))
-	$(SCREEN) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	# One thread each: several pools of threads on few cores wait for each other.
+	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from napari_sparseseg.live_labels import LiveLabels
 from napari_sparseseg.live_round import LiveRound
 from napari_sparseseg.normalisation import Normalisation
 
-_SAVE_SECONDS = 30.0
+_SAVE_SECONDS = 10.0
 _ANEW = "The network begins anew: "
 
 

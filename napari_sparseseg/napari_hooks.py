@@ -12,6 +12,8 @@ from napari_sparseseg.volume import Volume, is_readable, load_volume, save_label
 VOLUME_KEY = "sparseseg_volume"
 """Where a layer's ``metadata`` keeps the `Volume` that it shows."""
 
+_AIR, _TISSUE_WINDOW = -500.0, (-160.0, 240.0)  # Hounsfield units
+
 LayerData = tuple[NDArray[Any], dict[str, Any], str]
 _Paths = str | Sequence[str]
 
@@ -83,8 +85,18 @@ def _image_layers(volume: Volume) -> list[LayerData]:
     layers: list[LayerData] = []
     for number, channel in enumerate(volume.data):
         name = volume.name if len(volume.data) == 1 else f"{volume.name} [{number}]"
-        layers.append((channel, _placement(volume, name), "image"))
+        attributes = _placement(volume, name) | {"contrast_limits": _contrast(channel)}
+        layers.append((channel, attributes, "image"))
     return layers
+
+
+def _contrast(channel: NDArray[np.float32]) -> tuple[float, float]:
+    """Return limits in which tissue is told apart: the abdominal window of a CT, else the usual values."""
+    sample = channel.reshape(-1)[:: max(1, channel.size // 200_000)]
+    if sample.min() < _AIR:
+        return _TISSUE_WINDOW
+    low, high = (float(value) for value in np.percentile(sample, (0.5, 99.8)))
+    return (low, high) if low < high else (low - 1, low + 1)
 
 
 def _sample_layers(volume: Volume, labels: NDArray[np.int32], table: Any) -> list[LayerData]:

@@ -3,6 +3,8 @@
 import json
 import math
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -23,6 +25,7 @@ Triple = tuple[int, int, int]
 
 _WIDTHS = {"small": 16, "medium": 32, "large": 48}
 _LEVELS = {"small": 4, "medium": 5, "large": 5}
+_THIN_PATCH = 12
 _LEAST_LEVELS = {"unet": 2, "dynunet": 3, "segresnet": 2}
 _DEFAULT_PATCH_VOXELS = {"cpu": 64**3, "mps": 64**3, "cuda": 96**3}
 
@@ -264,7 +267,7 @@ def choose_precision(
     cache = Path(platformdirs.user_cache_dir("napari-sparseseg")) / "precision.json"
     known = _read_cache(cache)
     if key in known and Precision(*known[key]) in candidates:
-        return Precision(*known[key])
+        return _avoid_crash(Precision(*known[key]), plan, device, name)
     state = torch.get_rng_state()
     batch = torch.randn(1, channels, *small, device=device)
     timed = [(_time_step(network, candidate, batch, device), candidate) for candidate in candidates]
@@ -272,7 +275,41 @@ def choose_precision(
     best = min(timed, key=lambda pair: pair[0])[1]
     known[key] = [best.dtype, best.channels_last]
     _write_cache(cache, known)
+    return _avoid_crash(best, plan, device, name)
+
+
+def _avoid_crash(best: Precision, plan: NetworkPlan, device: torch.device, name: str) -> Precision:
+    """Return `best`, or float32 where bfloat16 was not asked for and would end the process.
+
+    The backward convolution of torch 2.13 in bfloat16 on CPUs with AMX corrupts memory for some thin
+    patches, (8, 120, 120) among them; which, only a process that may die can tell.
+    """
+    thin = min(plan.patch) <= _THIN_PATCH
+    if name == "auto" and best.dtype == "bfloat16" and device.type == "cpu" and thin:
+        cache = Path(platformdirs.user_cache_dir("napari-sparseseg")) / "precision.json"
+        known = _read_cache(cache)
+        key = f"{platform.node()} {platform.processor()} torch {torch.__version__} survives {plan.patch}"
+        if key not in known:
+            command = [sys.executable, "-c", _TRIAL, json.dumps(plan.to_json())]
+            known[key] = subprocess.run(command, capture_output=True, check=False).returncode == 0
+            _write_cache(cache, known)
+        if known[key] is not True:
+            return Precision("float32", channels_last=False)
     return best
+
+
+_TRIAL = """
+import json, sys, torch
+plan = json.loads(sys.argv[1])
+size = plan["patch"]
+for stride in plan["strides"]:
+    size = [-(-length // step) for length, step in zip(size, stride)]
+    layer = torch.nn.Conv3d(2, 2, 3, padding=1)
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(torch.randn(1, 2, *size, requires_grad=True)).float().square().mean().backward()
+"""
+"""Bare convolutions of a network's sizes, in a process of their own."""
 
 
 def _time_step(network: nn.Module, precision: Precision, batch: Tensor, device: torch.device) -> float:

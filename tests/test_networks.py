@@ -1,5 +1,9 @@
 import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -204,3 +208,41 @@ def test_measuring_leaves_the_weights_alone():
     choose_precision("float32", network, plan, 1, CPU)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_patch_that_would_end_the_process_is_trained_in_float32(monkeypatch):
+    monkeypatch.setattr(networks, "_time_step", lambda n, candidate, b, d: candidate.dtype != "bfloat16")
+    ends = []
+    monkeypatch.setattr(
+        networks.subprocess,
+        "run",
+        lambda command, **_: ends.append(command) or SimpleNamespace(returncode=-11),
+    )
+    plan = NetworkPlan((8, 120, 120), ((1, 1, 1), (1, 2, 2)), ((3, 3, 3), (3, 3, 3)))
+    network = build_network(NetworkConfig(), plan, 1, 2)
+    for _ in range(2):
+        precision = choose_precision("auto", network, plan, 1, torch.device("cpu"))
+        assert precision.dtype == "float32"
+    assert len(ends) == 1  # then it is known
+    thick = replace(plan, patch=(16, 120, 120))
+    assert choose_precision("auto", network, thick, 1, torch.device("cpu")).dtype == "bfloat16"
+    assert choose_precision("bfloat16", network, plan, 1, torch.device("cpu")).dtype == "bfloat16"
+
+
+def test_training_on_thick_slices_survives():
+    code = """
+import torch
+torch.set_num_threads(1)
+from napari_sparseseg.learner import Learner
+from napari_sparseseg.networks import *
+from napari_sparseseg.settings import NetworkConfig
+plan = NetworkPlan((8, 120, 120), ((1, 1, 1), (1, 2, 2), (1, 2, 2)), ((3, 3, 3),) * 3)
+network = build_network(NetworkConfig(), plan, 1, 2)
+cpu = torch.device("cpu")
+learner = Learner(network, cpu, choose_precision("auto", network, plan, 1, cpu), 1e-3)
+labels = torch.ones((1, 8, 120, 120), dtype=torch.uint8)
+for _ in range(4):
+    learner.step(torch.randn(1, 1, 8, 120, 120), [(labels, torch.ones(labels.shape), 1.0)], 1.0, 0.5)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

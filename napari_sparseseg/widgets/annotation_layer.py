@@ -1,5 +1,6 @@
 """The Labels layer that is painted on: napari's, true to what is visible, and telling of undo."""
 
+from collections.abc import Callable
 from typing import Any
 
 import napari.layers
@@ -34,6 +35,10 @@ class Labels(napari.layers.Labels):
         """Axis across which the visible slice lies; None where there is none (2D layers, 3D display)."""
         super().__init__(data, **placement.transform(), **arguments)
         self.events.add(undone=Event, redone=Event)
+        self.undo_elsewhere: Callable[[], bool] = lambda: False
+        """Takes back the last change where napari's history does not know of it, and says whether it did."""
+        self.redo_elsewhere: Callable[[], bool] = lambda: False
+        """The same for what was undone last."""
 
     def world_to_data(self, position: ArrayLike) -> NDArray[np.float64]:
         """Return the voxel ``(N,)`` seen at a world position, which is where a stroke belongs."""
@@ -44,11 +49,13 @@ class Labels(napari.layers.Labels):
         return self.placement.voxel_at(place[-self.ndim :], self.slice_axis)
 
     def undo(self) -> None:
-        """Take back the last change of napari's history."""
-        super().undo()
-        self.events.undone()
+        """Take back the last change, of napari's history or outside it."""
+        if not self.undo_elsewhere():
+            super().undo()
+            self.events.undone()
 
     def redo(self) -> None:
         """Make again what was undone last."""
-        super().redo()
-        self.events.redone()
+        if not self.redo_elsewhere():
+            super().redo()
+            self.events.redone()

@@ -3,6 +3,7 @@
 import atexit
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 from napari import Viewer
@@ -83,6 +84,7 @@ class Coordinator(QObject):
         self._shown: dict[str, Any] = {}
         self.closed = False
         self._reopened = -math.inf
+        self._deaths = 0
         self.images = ImageActions(self._place)
         self.annotate = AnnotateActions(self._place)
         self.predict = PredictActions(self._place)
@@ -221,8 +223,13 @@ class Coordinator(QObject):
             "draw_polygon": lambda: annotate.use_tool("polygon"),
         }
         for value in range(1, 10):
-            actions[f"select_{value}"] = lambda value=value: annotate.select(value)
+            actions[f"select_{value}"] = lambda value=value: self._select(value)
         return actions
+
+    def _select(self, value: int) -> None:
+        if self._place.case is not None:
+            self.viewer.layers.selection.active = self._place.case.layers.annotation
+        self.annotate.select(value)
 
     def _toggle_training(self) -> None:
         why = train_state(self.session).why_not_start
@@ -236,6 +243,9 @@ class Coordinator(QObject):
         if case is None:
             return
         layer = case.layers.annotation
+        for other in (case.layers.prediction, case.layers.uncertainty, self.images.layer):
+            if other is not None:  # a click on its name must not make the keys mean something else
+                bind_shortcuts(other, self._actions)
         bind_shortcuts(layer, self._actions)
         layer.brush_size = self.session.brush_size
         layer.selected_label = self.session.selected
@@ -284,7 +294,7 @@ class Coordinator(QObject):
         now = time.monotonic()
         if now - self._reopened > _REOPEN_SECONDS:
             self._reopened = now
-            self._place.send_image()
+            self._place.send_image(again=True)
 
     def _on_death(self, sentence: str) -> None:
         place, session = self._place, self.session
@@ -292,7 +302,12 @@ class Coordinator(QObject):
         if place.link.alive:
             place.tell(f"{sentence} It was started again; no stroke is lost.")
             session.worker = "starting"
-            place.send_image()
+            self._deaths += session.running
+            if self._deaths > 1 and session.training.precision == "auto":
+                # A fault in a library, most likely, that its slower but older part does not have.
+                session.training = replace(session.training, precision="float32")
+                place.inform("Learning goes on with the precision float32, which is slower but safer.")
+            place.send_image(again=True)
         else:
             place.tell(
                 f"{sentence} It stopped again and again; press Start to try once more. No stroke is lost."

@@ -10,6 +10,7 @@ from napari_sparseseg.widgets.image_source import ImageSource, prepare_reading
 from napari_sparseseg.widgets.layers import is_own
 from napari_sparseseg.widgets.opened_case import Shared, share_source
 from napari_sparseseg.widgets.placement import Placement
+from napari_sparseseg.widgets.shortcuts import release_shortcuts
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 PROJECT_KEY = "sparseseg_project"
@@ -23,6 +24,7 @@ class ImageActions(QObject):
         super().__init__(place)
         self.place = place
         self._layer: Image | None = None
+        self._tried: Image | None = None
         self._reading = 0
         events = place.viewer.layers.events
         events.inserted.connect(self._on_layers)
@@ -74,7 +76,8 @@ class ImageActions(QObject):
             return
         images = self._images()
         volumes = {id(layer.metadata.get(VOLUME_KEY, layer)) for layer in images}
-        if len(volumes) == 1:
+        if len(volumes) == 1 and images[0] is not self._tried:
+            self._tried = images[0]  # one that cannot be used is told of once
             self.choose(images[0].name)
 
     def keep_project_in_mind(self) -> None:
@@ -140,8 +143,8 @@ class ImageActions(QObject):
     def _on_layers(self) -> None:
         session = self.place.session
         if self._layer is not None and self._layer not in self.place.viewer.layers:
-            self.leave()
-        if self._layer is not None:
+            QTimer.singleShot(0, self._leave_if_gone)  # later: napari may be taking out several layers
+        elif self._layer is not None:
             session.image = self._layer.name
         images = tuple(layer.name for layer in self._images())
         if images != session.images:
@@ -151,6 +154,12 @@ class ImageActions(QObject):
                 # The layer is still being inserted, and its neighbours (channels, labels) come with it.
                 QTimer.singleShot(0, self.choose_only_one)
         self.place.touch()
+
+    def _leave_if_gone(self) -> None:
+        if self._layer is not None and self._layer not in self.place.viewer.layers:
+            release_shortcuts(self._layer)
+            self.leave()
+            self.place.touch()
 
     def _follow(self, layer: Image | None) -> None:
         """Let the own layers move with the image's."""
@@ -175,11 +184,14 @@ class ImageActions(QObject):
         self.place.view_changed()
 
     def _on_own_removed(self, role: str) -> None:
-        if role == "annotation":
-            self.place.session.paintable = False
+        if role != "interpolated":
+            self.place.session.paintable &= role != "annotation"
             self.place.touch()
             QTimer.singleShot(0, self._explain_removal)  # later: the whole viewer may be closing
 
     def _explain_removal(self) -> None:
-        if self._layer is not None and not self.place.session.paintable:
-            self.place.inform("The labels are kept; choose the image again to bring their layer back.")
+        there, case = self._layer is not None and self._layer in self.place.viewer.layers, self.place.case
+        if there and case is not None and not case.layers.is_complete:
+            self.place.inform(
+                "Labels and prediction are kept; choose the image again to bring the layer back."
+            )

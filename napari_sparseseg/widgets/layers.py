@@ -61,7 +61,7 @@ class CaseLayers:
         place = source.placement.transform()
         self.uncertainty = Image(
             uncertainty.reshape(self._shape), name=f"uncertainty of {source.name}", visible=False,
-            colormap="inferno", contrast_limits=(0, 255), blending="additive",
+            opacity=0.6, colormap="inferno", contrast_limits=(0, 255), blending="additive",
             metadata={OWN_KEY: "uncertainty"}, **place,
         )  # fmt: skip
         self.prediction = PlainLabels(

@@ -108,10 +108,15 @@ class OpenedCase:
         array: NDArray[np.uint8] = self._uncertainty.array
         return array
 
+    def clear_picture(self) -> None:
+        """Show no prediction any more."""
+        if self.prediction.any():
+            self.prediction[:] = 0
+            self.uncertainty[:] = 0
+            self.layers.picture_completed()
+
     def request(self, table: ClassTable, state_folder: str) -> OpenImage:
-        """Return what opens this image in the worker, after emptying prediction and uncertainty."""
-        self.prediction[:] = 0
-        self.uncertainty[:] = 0
+        """Return what opens this image in the worker."""
         return OpenImage(
             self._image.handle, self.source.volume.spacing, self._prediction.handle,
             self._uncertainty.handle, table, self.source.name, state_folder,

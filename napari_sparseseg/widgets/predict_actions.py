@@ -1,5 +1,6 @@
 """What the Train and Predict panels ask for: learning, what is shown, where to label next, files."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -152,8 +153,10 @@ class PredictActions(QObject):
         """Write prediction and labels as one mask on the grid of the image."""
         case, desk = self.place.require_case(), self.place.desk
         check_writable(path)
-        mask = merge_mask(case.prediction, desk.labels, desk.sources, self.place.session.table)
-        self._write(path, partial(save_labels, path, mask, case.source.volume))
+        labels, sources = (None if a is None else a.copy() for a in (desk.labels, desk.sources))
+        parts = (case.prediction.copy(), labels, sources, self.place.session.table)
+        volume = case.source.volume
+        self._write(path, lambda: save_labels(path, merge_mask(*parts), volume))
 
     @tells
     def save_uncertainty(self, path: str) -> None:
@@ -169,7 +172,7 @@ class PredictActions(QObject):
         self.place.require_case()
         self.place.send(SaveModel(folder))
 
-    def _write(self, path: str, job: partial[None]) -> None:
+    def _write(self, path: str, job: Callable[[], None]) -> None:
         name = Path(path).name
         self.place.session.folder = str(Path(path).parent)
         self.place.background.run(f"Saving {name}…", job, lambda _: self.place.inform(f"{path} was saved."))

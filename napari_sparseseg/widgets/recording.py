@@ -26,6 +26,7 @@ class LabelRecorder:
         self._case = case
         self._done: list[LabelChange] = []
         self._undone: list[LabelChange] = []
+        self._outside: set[int] = set()
 
     def record(
         self, voxels: NDArray[np.int64], values: NDArray[np.uint8], how: str, source: str
@@ -54,6 +55,27 @@ class LabelRecorder:
             self._done.append(change)
             del self._done[:-_MOST_REMEMBERED]
         return change
+
+    def add_outside(
+        self, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str
+    ) -> LabelChange | None:
+        """Record a change that napari's history does not know of."""
+        change = self.add(voxels, values, source)
+        if change is not None:
+            self._outside.add(change.number)
+        return change
+
+    def undo_outside(self) -> LabelChange | None:
+        """Take back the newest change if napari's history does not know of it; else return None."""
+        if self._done and self._done[-1].number in self._outside:
+            return self._move(self._project.undo(self._case), self._done, self._undone)
+        return None
+
+    def redo_outside(self) -> LabelChange | None:
+        """Make again what `undo_outside` took back, if that is next; else return None."""
+        if self._undone and self._undone[-1].number in self._outside:
+            return self._move(self._project.redo(self._case), self._undone, self._done)
+        return None
 
     def forget(self) -> None:
         """Forget what could be taken back, when napari has forgotten it too."""

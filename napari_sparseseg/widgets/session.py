@@ -98,6 +98,8 @@ class Session:
     worker: str = "starting"
     """One of "starting", "ready", "gone"."""
     running: bool = False
+    resuming: bool = False
+    """Whether the worker was started anew, and goes on with what it had learnt."""
     busy: bool = False
     waiting: str = ""
     shown: str = ""

@@ -135,7 +135,7 @@ class DockState:
     project
         Name of the project, empty before the first stroke.
     saved
-        What is saved, in words ("12 strokes saved"), or a warning.
+        What is saved, in words ("12 changes saved"), or a warning.
     offer
         A question whether to restore an unfinished session; empty when there is none.
     """

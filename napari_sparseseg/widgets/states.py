@@ -108,7 +108,7 @@ def _describe_saved(session: Session) -> str:
         return session.doing
     if not session.project:
         return "Everything is saved from the first stroke on."
-    return "1 stroke saved" if session.changes == 1 else f"{session.changes} strokes saved"
+    return "1 change saved" if session.changes == 1 else f"{session.changes} changes saved"
 
 
 def _why_no_paint(session: Session) -> str:

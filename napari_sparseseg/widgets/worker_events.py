@@ -34,13 +34,20 @@ def _on_waiting(session: Session, event: Waiting) -> None:
 
 
 def _on_round(session: Session, event: RoundStarted) -> None:
-    session.learning = Learning(slices=max(1, event.slices))
+    if session.resuming and session.learning.slices:
+        session.learning.slices = max(1, event.slices)
+    else:
+        session.learning = Learning(slices=max(1, event.slices))
+    session.resuming = False
     session.learning.run(session.running)
     session.busy, session.waiting = True, ""
 
 
 def _on_step(session: Session, event: StepDone) -> None:
     session.busy, session.waiting = True, ""
+    if event.step < session.learning.steps:  # its state had not been kept
+        session.learning = Learning(slices=session.learning.slices, record=session.learning.record)
+        session.learning.run(session.running)
     session.learning.steps, session.learning.progress = event.step, event.progress
     session.learning.losses.add(event.step, event.loss)
     if event.progress >= 1:

@@ -117,19 +117,26 @@ class Workplace(QObject):
     def show_labels(self) -> None:
         """Put the project's labels of the image into its layers, and count them."""
         case, labels, apart = self.case, self.desk.labels, self.desk.apart()
+        if case is not None:
+            case.layers.annotation.undo_elsewhere = self._undo_elsewhere
+            case.layers.annotation.redo_elsewhere = self._redo_elsewhere
         if case is not None and labels is not None and apart is not None:
             case.show_labels(labels, apart)
             self.session.interpolated = bool(apart.any())
         self.describe()
         self._count_timer.start()
 
-    def send_image(self) -> None:
-        """Tell the worker all it needs to work on the image, from the beginning."""
+    def send_image(self, *, again: bool = False) -> None:
+        """Tell the worker all it needs to work on the image; what is shown stays if it is told `again`."""
         case = self.case
         if case is None:
             return
         session = self.session
-        session.forget_picture()
+        if again:
+            session.busy, session.resuming = False, True
+        else:
+            session.forget_picture()
+            case.clear_picture()
         self.link.send(case.request(session.table, self.desk.state_folder))
         self.send_settings()
         labels, sources = self.desk.labels, self.desk.sources
@@ -178,10 +185,23 @@ class Workplace(QObject):
             self.send(KeepState(self.desk.state_folder))
         if self.desk.recorder is None:
             return
-        change = self.desk.recorder.add(voxels, values, source)
-        if change is not None:
-            case.show_change(change, APART)
-            self.announce(change)
+        self._show(self.desk.recorder.add_outside(voxels, values, source))
+
+    def _undo_elsewhere(self) -> bool:
+        recorder = self.desk.recorder
+        return recorder is not None and self._show(recorder.undo_outside())
+
+    def _redo_elsewhere(self) -> bool:
+        recorder = self.desk.recorder
+        return recorder is not None and self._show(recorder.redo_outside())
+
+    def _show(self, change: LabelChange | None) -> bool:
+        """Show a change that did not come from the annotation layer; return whether there was one."""
+        if change is None or self.case is None:
+            return False
+        self.case.show_change(change, APART)
+        self.announce(change)
+        return True
 
     def announce(self, change: LabelChange) -> None:
         """Tell worker and session of a change that the project has recorded."""

@@ -76,7 +76,7 @@ def test_each_stroke_is_saved_and_reaches_the_worker(viewer, loop):
     (kept,) = worker.asked(KeepState)
     assert kept.state_folder.startswith(str(summary.folder))
     assert len(worker.asked(OpenImage)) == 1
-    assert dock_state(coordinator.session).saved == "2 strokes saved"
+    assert dock_state(coordinator.session).saved == "2 changes saved"
 
 
 def test_undo_and_redo_follow_the_journal(viewer, loop):
@@ -283,6 +283,7 @@ def test_layers_taken_out_come_back_with_their_labels(viewer, loop, told):
     stroke(viewer, (6, 2, 2), 1)
     assert coordinator.session.changes == 2
     viewer.layers.remove("scan")
+    settle()
     assert coordinator.session.image is None
     assert len(viewer.layers) == 0
     assert isinstance(worker.requests[-1], CloseImage)
@@ -331,3 +332,60 @@ def test_closing_leaves_labels_in_the_project_and_nothing_running(viewer, loop):
         assert np.array_equal(project.labels(1), labels)
         assert set(np.unique(project.sources(1))) == {0, source_code("stroke")}
     QApplication.processEvents()
+
+
+def test_undo_takes_interpolation_back_before_the_strokes_before_it(viewer, loop):
+    coordinator, _ = loop
+    for index in (2, 8):
+        stroke(viewer, (index, 20, 24), 2)
+    coordinator.annotate.go_to_slice(0, 5)
+    settle()
+    coordinator.annotate.interpolate()
+    layer, desk = annotation(viewer), coordinator._place.desk
+    both, three = layer.data.copy(), desk.labels.copy()
+    assert desk.apart().any()
+    layer.undo()
+    assert not desk.apart().any()
+    assert np.array_equal(layer.data, both)
+    layer.undo()
+    assert coordinator.session.changes == 1
+    layer.redo()
+    layer.redo()
+    assert np.array_equal(desk.labels, three)
+    assert coordinator.session.changes == 3
+    coordinator.annotate.clear_interpolated()
+    assert not desk.apart().any()
+    layer.undo()
+    assert np.array_equal(desk.labels, three)
+
+
+def test_a_restarted_worker_leaves_the_picture_and_the_figures(viewer, loop, told):
+    coordinator, worker = loop
+    stroke(viewer, (6, 20, 24), 2)
+    stroke(viewer, (6, 2, 2), 1)
+    coordinator.predict.train(True)
+    settle()
+    worker.picture(np.full((12, 40, 48), 2, np.uint8))
+    settle(0.2)
+    before = coordinator.session.learning.agreement
+    worker.on_exit("The background worker ended.")
+    settle(0.2)
+    assert coordinator.session.pictured
+    assert (viewer.layers["prediction of scan"].data == 2).all()
+    assert coordinator.session.learning.agreement == before
+    assert coordinator.session.training.precision == "auto"
+    worker.on_exit("The background worker ended.")
+    settle(0.2)
+    assert coordinator.session.training.precision == "float32"
+    assert any("float32" in sentence for sentence in told)
+
+
+def test_keys_pick_classes_whatever_layer_of_ours_is_active(viewer, loop):
+    coordinator, _ = loop
+    for name in ("prediction of scan", "scan"):
+        layer = viewer.layers[name]
+        viewer.layers.selection.active = layer
+        next(action for key, action in layer.keymap.items() if str(key) == "1")(layer)
+        assert viewer.layers.selection.active is annotation(viewer)
+        assert coordinator.session.selected == 1
+        coordinator.annotate.select(2)

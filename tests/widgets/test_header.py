@@ -26,14 +26,14 @@ def header():
 
 
 def test_an_offer_does_not_stop_the_work(header):
-    header.show_state(DockState(project="scan of today", saved="12 strokes saved", offer="Go on?"))
+    header.show_state(DockState(project="scan of today", saved="12 changes saved", offer="Go on?"))
     asked = []
     header.restore_requested.connect(lambda: asked.append("restore"))
     header.dismiss_requested.connect(lambda: asked.append("dismiss"))
     for button in header.findChildren(QPushButton):
         button.click()
     assert asked == ["restore", "dismiss"]
-    assert "12 strokes saved" in {label.text() for label in header.findChildren(QLabel)}
+    assert "12 changes saved" in {label.text() for label in header.findChildren(QLabel)}
     header.show_state(DockState(project="scan of today"))
     assert all(button.parentWidget().isHidden() for button in header.findChildren(QPushButton))
 

@@ -73,8 +73,8 @@ def test_what_goes_on_is_said_in_words():
 
 def test_what_is_saved_is_said_in_words():
     assert "first stroke" in dock_state(Session()).saved
-    assert dock_state(Session(project="one", changes=1)).saved == "1 stroke saved"
-    assert dock_state(Session(project="one", changes=12)).saved == "12 strokes saved"
+    assert dock_state(Session(project="one", changes=1)).saved == "1 change saved"
+    assert dock_state(Session(project="one", changes=12)).saved == "12 changes saved"
     assert dock_state(Session(project="one", doing="Saving mask.nii.gz…")).saved == "Saving mask.nii.gz…"
 
 
