@@ -93,6 +93,7 @@ def main():
         open_volume(number)
         work(4, 40)
     sizes["after the volumes"] = resident()
+    sizes["torch"] = "torch" in sys.modules
     viewer.close()
     settle(0.2)
     sys.stdout.write(json.dumps(sizes) + "\n")

@@ -94,6 +94,7 @@ def main(path, seed):
         layer.selected_label = 2 if inside else 1
         log.write(did="painting")
         robot.stroke(layer, [(index, *start), (index, *((start + end) // 2)), (index, *end)])
+        assert "torch" not in sys.modules, "the window's process must never load torch"
         log.write(did="painted", digest=digest(labels), changes=coordinator.session.changes)
         if not coordinator.session.running and np.isin([1, 2], labels).all():
             coordinator.predict.train(True)

@@ -17,3 +17,4 @@ def test_half_an_hour_of_work_and_twenty_volumes_leave_the_window_as_small_as_it
     sizes = json.loads(done.stdout.splitlines()[-1])
     assert sizes["after the loop"] <= 1.1 * sizes["first"]
     assert sizes["after the volumes"] <= 1.1 * sizes["first"]
+    assert not sizes["torch"]  # the window's process never loads it, whatever is done in it
