@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-# The tests open real windows, on a screen that nobody sees. Debian's names of what Qt and a screen need:
+# Tests and benchmarks open real windows, on screens that nobody sees. Debian's names of what they need:
 SCREEN := xvfb-run --auto-servernum --server-args="-screen 0 1280x800x24"
 SCREEN_PACKAGES := xvfb xauth libegl1 libgl1 libopengl0 libxkbcommon0 libxkbcommon-x11-0 libdbus-1-3 \
 	libfontconfig1 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 \
@@ -20,7 +20,7 @@ demo: $(VENV)/demo.stamp
 test: lint
 	command -v xvfb-run || (apt-get update && apt-get install --yes $(SCREEN_PACKAGES))
 	# One thread each: several pools of threads on few cores wait for each other.
-	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

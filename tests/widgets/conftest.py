@@ -1,5 +1,7 @@
 """A real napari viewer, projects in a folder of the test's own, and a worker that answers at once."""
 
+import os
+import subprocess
 import time
 
 import numpy as np
@@ -98,8 +100,24 @@ def settle(seconds=0.0):
             return
 
 
+@pytest.fixture(scope="session")
+def _screen():
+    """An invisible screen of this process's own, so that windows of tests beside it take no keys away.
+
+    It ends by itself with the last window's process: were it ended before, Qt would end that process.
+    """
+    reading, writing = os.pipe()
+    server = f"Xvfb -displayfd {writing} -screen 0 1280x800x24 -nolisten tcp -terminate 2>/dev/null &"
+    subprocess.run(["sh", "-c", server], pass_fds=[writing], check=True)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        number = answer.readline().decode().strip()
+    assert number, "Xvfb gave no screen"
+    os.environ["DISPLAY"] = f":{number}"
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _application():
+def _application(_screen):
     """The one Qt application, with napari's settings."""
     from napari.qt import get_qapp
 
