@@ -35,12 +35,12 @@ from napari_sparseseg.live_answer import FIRST_STEPS, choose_answer, score_held_
 from napari_sparseseg.live_classifier import LiveClassifier
 from napari_sparseseg.live_labels import LiveLabels
 from napari_sparseseg.live_picture import LivePicture, edges_of
-from napari_sparseseg.live_preview import FittedPreview, contains, thin_box
+from napari_sparseseg.live_preview import FittedPreview
 from napari_sparseseg.live_round import LiveRound, make_round
 from napari_sparseseg.live_state import LiveState
 from napari_sparseseg.networks import choose_device, to_triple
 from napari_sparseseg.normalisation import Normalisation, fit_normalisation
-from napari_sparseseg.regions import find_region
+from napari_sparseseg.regions import contains, find_region, thin_box
 from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
 
 _SLAB_VOXELS = 150_000

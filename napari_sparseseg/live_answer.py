@@ -12,8 +12,8 @@ from napari_sparseseg.events import Event, WindowDone
 from napari_sparseseg.features import Floats, Spacing
 from napari_sparseseg.live_preview import FittedPreview, LivePreview
 from napari_sparseseg.live_round import LiveRound
-from napari_sparseseg.preview import PreviewChoice
-from napari_sparseseg.random_walker import walk_from_labels
+from napari_sparseseg.preview import WALKER_HARMS, PreviewChoice
+from napari_sparseseg.random_walker import LAST_PRIOR_WEIGHT, walk_from_labels
 from napari_sparseseg.segmentation import choose_shown
 
 WALK_MARGIN = 5
@@ -23,10 +23,8 @@ FIRST_STEPS = 100
 """Before, the network says nothing of worth."""
 
 _NAMES = {"network": "the network", "preview": "the instant preview", "both": "network and preview together"}
-_PRIOR_WEIGHT = 0.05
 _WALKED_VOXELS = 2_000_000  # of a larger slab the user would wait for
 _MOST_UNITS = 3
-_WALKER_HARMS = 0.02  # in Dice; less is chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class LiveAnswer:
             return self.plain(box)
         probabilities = walk_from_labels(
             np.ascontiguousarray(self.image[(slice(None), *wide)]), self.annotation[wide],
-            self.plain(wide), self.spacing, _PRIOR_WEIGHT,
+            self.plain(wide), self.spacing, LAST_PRIOR_WEIGHT,
         )  # fmt: skip
         inner = [slice(None)] * 4
         inner[1 + axis] = slice(edge.start - margin.start, edge.stop - margin.start)
@@ -170,6 +168,6 @@ def score_held_out(answer: LiveAnswer, held_out: NDArray[np.int64]) -> Generator
             yield WindowDone(done, len(units))
     scores = {name: counter.mean_dice() for name, counter in counters.items()}
     walked = scores.pop("walked preview")
-    walker_helps = scores["preview"] <= walked + _WALKER_HARMS
+    walker_helps = scores["preview"] <= walked + WALKER_HARMS
     scores["preview"] = walked if walker_helps else scores["preview"]
     return HeldOutScores(scores, tuple(counters["network"].dice().tolist()), walker_helps)

@@ -11,9 +11,10 @@ from napari_sparseseg.events import Event
 from napari_sparseseg.features import Floats, Spacing
 from napari_sparseseg.live_answer import LiveAnswer, score_held_out
 from napari_sparseseg.live_labels import LiveLabels
-from napari_sparseseg.live_preview import FittedPreview, LivePreview, contains
+from napari_sparseseg.live_preview import FittedPreview, LivePreview
 from napari_sparseseg.live_round import LiveRound
 from napari_sparseseg.preview import FIRST_CHOICE, PreviewChoice
+from napari_sparseseg.regions import contains
 
 
 class LiveClassifier:

@@ -20,6 +20,7 @@ from napari_sparseseg.preview import (
     select_columns,
     try_classifiers,
 )
+from napari_sparseseg.regions import relative
 from napari_sparseseg.resampling import resample_image, resample_labels
 
 _GRID_VOXELS = 4_000_000
@@ -163,24 +164,6 @@ class LivePreview:
     def _on_grid(self, annotation: NDArray[np.uint8]) -> NDArray[np.uint8]:
         inside = annotation[self.region]
         return resample_labels(inside, self._grid) if self.coarse else inside
-
-
-def relative(box: Region, region: Region) -> Region:
-    """Return `box` in the voxels of `region`, both given in the volume's."""
-    z, y, x = (slice(b.start - r.start, b.stop - r.start) for b, r in zip(box, region, strict=True))
-    return z, y, x
-
-
-def contains(outer: Region, inner: Region) -> bool:
-    """Tell whether `inner` lies in `outer`."""
-    return all(a.start <= b.start and b.stop <= a.stop for a, b in zip(outer, inner, strict=True))
-
-
-def thin_box(region: Region, axis: int, index: int) -> Region:
-    """Return the slice `index` across `axis` of a region, as a box one voxel thick."""
-    edges = list(region)
-    edges[axis] = slice(index, index + 1)
-    return edges[0], edges[1], edges[2]
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

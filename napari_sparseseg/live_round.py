@@ -17,7 +17,6 @@ from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.inference import PlacedNetwork, predict_box
 from napari_sparseseg.learner import Learner
-from napari_sparseseg.live_preview import relative
 from napari_sparseseg.networks import (
     NetworkPlan,
     Precision,
@@ -32,6 +31,7 @@ from napari_sparseseg.networks import (
 from napari_sparseseg.normalisation import Normalisation
 from napari_sparseseg.patch_step import take_step
 from napari_sparseseg.preview import CONFIDENT
+from napari_sparseseg.regions import relative
 from napari_sparseseg.sampling import PatchSampler, TrainingArrays
 from napari_sparseseg.settings import NetworkConfig, TrainingConfig
 

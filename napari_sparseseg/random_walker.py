@@ -19,6 +19,9 @@ EDGE_CONTRAST = 13.0
 PRIOR_WEIGHT = 0.03
 """γ: how strongly each voxel is tied to its prior."""
 
+LAST_PRIOR_WEIGHT = 0.05
+"""γ where the prior is the answer of a whole method, not of the instant classifier alone."""
+
 _SMALLEST_EDGE = 1e-6
 _TOLERANCE = 2e-3
 _MAXIMUM_ITERATIONS = 200

@@ -48,3 +48,21 @@ def grow_region(channels: NDArray[np.uint8], annotation: NDArray[np.integer[Any]
         high = edge.stop + step if edge.stop < length and touching.take(-1, axis).any() else edge.stop
         grown.append(slice(max(0, low), min(length, high)))
     return grown[0], grown[1], grown[2]
+
+
+def relative(box: Region, region: Region) -> Region:
+    """Return `box` in the voxels of `region`, both given in the volume's."""
+    z, y, x = (slice(b.start - r.start, b.stop - r.start) for b, r in zip(box, region, strict=True))
+    return z, y, x
+
+
+def contains(outer: Region, inner: Region) -> bool:
+    """Tell whether `inner` lies in `outer`."""
+    return all(a.start <= b.start and b.stop <= a.stop for a, b in zip(outer, inner, strict=True))
+
+
+def thin_box(region: Region, axis: int, index: int) -> Region:
+    """Return the slice `index` across `axis` of a region, as a box one voxel thick."""
+    edges = list(region)
+    edges[axis] = slice(index, index + 1)
+    return edges[0], edges[1], edges[2]

@@ -13,19 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.cases import Case, Region, check_cases
+from napari_sparseseg.cases import Case, check_cases
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.events import Event, Noted
 from napari_sparseseg.inference import entropy, place_model, predict_region
 from napari_sparseseg.postprocessing import clean_channels
 from napari_sparseseg.preview import Preview
-from napari_sparseseg.random_walker import walk_from_labels
-from napari_sparseseg.regions import find_region, grow_region
+from napari_sparseseg.random_walker import LAST_PRIOR_WEIGHT, walk_from_labels
+from napari_sparseseg.regions import find_region, grow_region, relative
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
 from napari_sparseseg.training import train_network
 
 _MOST_ROUNDS = 10
-_PRIOR_WEIGHT = 0.05
 _WALKED_VOXELS = 8_000_000  # the random walker needs some hundred bytes for each
 _CLEARLY_BETTER = {"network": 0.03, "preview": 0.1}  # the network is not yet done when it is measured
 
@@ -114,10 +113,12 @@ def segment_volume(
     for attempt in range(_MOST_ROUNDS):
         probabilities = yield from predict_region(placed, normalised, current, inference_config.overlap)
         if preview is not None:
-            _mix(probabilities[(slice(None), *_inside(region, current))], preview, shown)
+            _mix(probabilities[(slice(None), *relative(region, current))], preview, shown)
         if (preview is None or preview.choice.walked) and annotation[current].size <= _WALKED_VOXELS:
             part = np.ascontiguousarray(normalised[(slice(None), *current)])
-            probabilities = walk_from_labels(part, annotation[current], probabilities, spacing, _PRIOR_WEIGHT)
+            probabilities = walk_from_labels(
+                part, annotation[current], probabilities, spacing, LAST_PRIOR_WEIGHT
+            )
         channels[current] = probabilities.argmax(0)
         uncertainty[current] = entropy(torch.from_numpy(probabilities)).numpy()
         larger = grow_region(channels, annotation, current)
@@ -149,12 +150,6 @@ def choose_shown(held_out_dice: dict[str, float], *, preview: bool, steps: int =
     if best == "both" or held_out_dice[best] <= held_out_dice["both"] + _CLEARLY_BETTER[best]:
         return "both"
     return best
-
-
-def _inside(inner: Region, outer: Region) -> Region:
-    """Return `inner` in the coordinates of `outer`."""
-    z, y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
-    return z, y, x
 
 
 def _mix(probabilities: NDArray[np.float32], preview: Preview, shown: str) -> None:

@@ -107,7 +107,7 @@ PARTS = {
     "live_labels.py": {"annotation", "errors"},
     "live_picture.py": {"annotation", "cases", "events", "inference", "live_labels", "postprocessing",
                         "regions", "settings"},
-    "live_preview.py": {"cases", "events", "features", "networks", "preview", "resampling"},
+    "live_preview.py": {"cases", "events", "features", "networks", "preview", "regions", "resampling"},
     "features.py": {"networks"},
     "regions.py": {"annotation", "cases"},
     "patch_step.py": {"learner", "networks", "sampling", "settings"},

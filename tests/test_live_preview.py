@@ -7,8 +7,9 @@ from phantoms import label_slices, make_image, make_truth
 from napari_sparseseg import live_preview
 from napari_sparseseg.events import finish
 from napari_sparseseg.live_answer import slabs
-from napari_sparseseg.live_preview import LivePreview, contains, relative
+from napari_sparseseg.live_preview import LivePreview
 from napari_sparseseg.preview import FIRST_CHOICE
+from napari_sparseseg.regions import contains, relative
 from napari_sparseseg.resampling import resample_image
 
 CUBIC = (1.0, 1.0, 1.0)

@@ -124,7 +124,7 @@ def test_of_many_looks_the_last_counts_and_every_stroke_does(tmp_path, image):
 def test_what_the_user_did_wrong_is_told_and_the_work_goes_on(talk, image):
     talk.client.send(image.request)
     talk.client.send(paint(1, [10**6]))
-    talk.client.send(SaveModel("/tmp/model"))
+    talk.client.send(SaveModel("model"))
     talk.client.send(paint(2))
     talk.wait_for(StrokeLearnt)
     assert talk.texts(Failed) == [
@@ -133,8 +133,8 @@ def test_what_the_user_did_wrong_is_told_and_the_work_goes_on(talk, image):
     ]
     talk.client.send(Train(True))
     talk.wait_for(StepDone)
-    talk.client.send(SaveModel("/tmp/model"))
-    assert talk.wait_for(ModelSaved) == ModelSaved("/tmp/model")
+    talk.client.send(SaveModel("model"))
+    assert talk.wait_for(ModelSaved) == ModelSaved("model")
 
 
 def test_an_image_that_cannot_be_opened_is_told(talk, image):
@@ -218,7 +218,7 @@ def test_state_that_cannot_be_kept_is_told_whatever_came_after(tmp_path, talk, i
 def test_work_that_comes_to_its_end_is_closed(tmp_path, talk, image):
     talk.client.send(replace(image.request, name="short work", state_folder=str(tmp_path)))
     wait_until((tmp_path / "closed").exists)
-    talk.client.send(SaveModel("/tmp/model"))
+    talk.client.send(SaveModel("model"))
     assert "no image is open" in talk.wait_for(Failed).text
 
 
