@@ -18,6 +18,7 @@ def _setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] | None = None,
+    several: tuple[str, ...] | None = None,
 ) -> Any:
     metadata = {
         "label": label,
@@ -25,6 +26,7 @@ def _setting(
         "minimum": minimum,
         "maximum": maximum,
         "choices": choices,
+        "several": several,
     }
     return field(default=default, metadata=metadata)
 
@@ -58,6 +60,9 @@ class _Settings:
 
 def _check_range(metadata: Any, value: Any) -> None:
     choices, minimum, maximum = metadata["choices"], metadata["minimum"], metadata["maximum"]
+    if metadata["several"] is not None and (unknown := set(split_several(value)) - {*metadata["several"]}):
+        known = ", ".join(metadata["several"])
+        raise InputError(f"{metadata['label']} may name {known}, not {', '.join(sorted(unknown))}.")
     if choices is not None and value not in choices:
         raise InputError(f"{metadata['label']} must be one of {', '.join(choices)}, not {value!r}.")
     too_small = minimum is not None and not value >= minimum
@@ -65,6 +70,12 @@ def _check_range(metadata: Any, value: Any) -> None:
     if too_small or too_large:
         bounds = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
         raise InputError(f"{metadata['label']} must be {bounds}, not {value!r}.")
+
+
+def split_several(value: str) -> tuple[str, ...]:
+    """Return the names in a setting that holds several, parted by commas; "none" and nothing are none."""
+    names = (name.strip() for name in value.split(","))
+    return tuple(name for name in names if name and name != "none")
 
 
 @dataclass(frozen=True)
@@ -155,3 +166,114 @@ class InferenceConfig(_Settings):
     def cleans(self) -> bool:
         """Whether the prediction is to be cleaned."""
         return self.largest_component or self.fill_holes
+
+
+BOX_METHODS = ("box", "box_inner", "grabcut", "grabcut_plus", "grabcut_plus_i", "proposals", "consensus")
+"""Names of the ways from a box to a mask, keys of `boxes.BOX_METHODS`."""
+
+DENOISING = ("class", "outside", "reset", "crf", "ignore")
+"""Steps between the rounds of recursive training, as `box_training` describes them."""
+
+
+@dataclass(frozen=True)
+class BoxConfig(_Settings):
+    """How a bounding box becomes a mask."""
+
+    method: str = _setting(
+        "grabcut_plus", "Method", "How the object is found in its box (Khoreva et al. 2017).",
+        choices=BOX_METHODS,
+    )  # fmt: skip
+    margin: float = _setting(
+        0.25, "Margin", "How much is looked at round a box, as a share of its sides.", minimum=0.05, maximum=1
+    )
+    inner_share: float = _setting(
+        0.2, "Inner share", "Share of the box in its middle that box_inner takes for the object.",
+        minimum=0.01, maximum=1,
+    )  # fmt: skip
+    least_share: float = _setting(
+        0.05, "Least share", "A box in which less than this share is found falls back to box_inner.",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    components: int = _setting(
+        5, "Mixture components", "Gaussians in each of GrabCut's intensity models.", minimum=1, maximum=16
+    )
+    smoothness: float = _setting(
+        1.0, "Smoothness", "Cost of GrabCut's border where the image has no edge.", minimum=0, maximum=100
+    )
+    iterations: int = _setting(
+        5, "Iterations", "How often GrabCut fits its models and cuts anew.", minimum=1, maximum=50
+    )
+    runs: int = _setting(
+        24, "Runs", "Cuts of moved and resized boxes that grabcut_plus_i lets vote.", minimum=2, maximum=200
+    )
+    jitter: float = _setting(
+        0.05, "Jitter", "By what share of its sides a box is moved and resized in each run.",
+        minimum=0, maximum=0.5,
+    )  # fmt: skip
+    object_share: float = _setting(
+        0.7, "Object votes", "Voxels that at least this share of the runs calls the object are the object.",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    background_share: float = _setting(
+        0.2, "Background votes", "Voxels that less than this share calls the object are background.",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    seed: int = _setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class RecursionConfig(_Settings):
+    """How a network learns from boxes, round by round."""
+
+    rounds: int = _setting(
+        0, "Rounds", "How often a network learns from the labels and makes new ones (0: no network).",
+        minimum=0, maximum=50,
+    )  # fmt: skip
+    round_steps: int = _setting(
+        300, "Steps per round", "Training steps in each round.", minimum=1, maximum=100_000
+    )
+    denoise: str = _setting(
+        ",".join(DENOISING), "De-noise",
+        "What is mended in a round's labels before the next one learns from them: class (drop predictions of "
+        "another class than the box's), outside (and outside of any box), reset (give up a segment that "
+        "fills too little of its box), crf (move borders to the image's edges), ignore (do not learn from "
+        "unsure voxels); none is the naive recursion.",
+        several=DENOISING,
+    )  # fmt: skip
+    reset_share: float = _setting(
+        0.1, "Reset share",
+        "A segment that fills less than this share of its box is reset (50 % in the paper's photographs; "
+        "organs and tumours fill 15 to 50 % of a box in 3D).",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    device: str = _setting(
+        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
+        choices=("auto", "cuda", "mps", "cpu"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CrfConfig(_Settings):
+    """The dense conditional random field that moves borders to the image's edges."""
+
+    appearance_weight: float = _setting(
+        3.0, "Appearance weight", "How strongly near voxels of like intensity want one class.", minimum=0
+    )
+    appearance_mm: float = _setting(
+        6.0, "Appearance reach", "How far, in mm, that reaches.", minimum=0.01, maximum=1000
+    )
+    appearance_intensity: float = _setting(
+        0.3, "Appearance contrast",
+        "How much intensities may differ, as a share of the image's standard deviation.",
+        minimum=0.001, maximum=100,
+    )  # fmt: skip
+    smoothness_weight: float = _setting(
+        1.0,
+        "Smoothness weight",
+        "How strongly near voxels want one class, whatever they look like.",
+        minimum=0,
+    )
+    smoothness_mm: float = _setting(
+        2.0, "Smoothness reach", "How far, in mm, that reaches.", minimum=0.01, maximum=1000
+    )
+    crf_iterations: int = _setting(5, "CRF iterations", "Mean-field updates.", minimum=1, maximum=100)

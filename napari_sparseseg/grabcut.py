@@ -1,0 +1,323 @@
+"""GrabCut in 3D: from a box to the object in it, by intensity models and a graph cut in turn.
+
+Methods: Rother, Kolmogorov & Blake 2004, "GrabCut"; GrabCut+ (borders at the image's edges) and its vote of
+perturbed runs: Khoreva et al. 2017, "Simple Does It".
+"""
+
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from napari_sparseseg.box_geometry import Box
+from napari_sparseseg.edges import find_edges
+from napari_sparseseg.graph_cut import Link, cut_graph, neighbour_offsets, pair_views, surface_shares
+from napari_sparseseg.settings import BoxConfig
+
+Floats = NDArray[np.floating]
+Spacing = tuple[float, float, float]
+
+_SAMPLES = 4000  # voxels that a mixture is fitted to
+_LARGEST_CUT = 250_000  # voxels
+_LARGEST_VOTE = 15_000  # voxels of each of many cuts
+_STRENGTH = 4.0  # what parting a voxel from all its neighbours costs at smoothness 1, in nats
+_EDGE = 0.5  # strength of an edge at which parting costs a third of what it costs in flat parts
+_CHEAPEST = 0.3  # an edge makes it no cheaper than this share: noise is full of edges
+_MOST_GAIN = 12.0
+_EXTENT = 3.0  # nats by which the middle of the box is rather object, falling with the distance from it
+_RADIUS = 0.85  # where that is 0, as a share of the ellipsoid that touches the box's faces
+_SMALLEST_SHARE = 0.002  # of the box; what is less is nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A box and what lies round it.
+
+    Attributes
+    ----------
+    image
+        ``(C, Z, Y, X)`` finite intensities of the box and a margin.
+    spacing
+        mm ``(Z, Y, X)``.
+    box
+        The box in the voxels of `image`.
+    others
+        ``(Z, Y, X)``: True in other boxes, whose content says nothing about the background.
+    """
+
+    image: NDArray[np.float32]
+    spacing: Spacing
+    box: Box
+    others: NDArray[np.bool_]
+
+
+def cut_out(
+    scene: Scene, config: BoxConfig, random: np.random.Generator, *, edges: bool
+) -> Generator[float, None, NDArray[np.bool_]]:
+    """Find the object in a box by GrabCut, or with `edges` by GrabCut+.
+
+    Intensity mixtures of object and background are fitted, and the cheapest cut is found, in turn, until
+    the object stays as it is.  The background is learnt from the margin round the box, and nothing
+    outside the box is object.  Large boxes are cut at a coarser grid.
+
+    Yields
+    ------
+    The share of the work that is done.
+
+    Returns
+    -------
+    ``(Z, Y, X)`` of the scene; empty where there is no contrast, or nothing round the box to learn from.
+    """
+    grid = _WorkGrid(scene, _LARGEST_CUT)
+    cutter = _Cutter(grid.scene, config.smoothness, edges=edges)
+    found = np.zeros(grid.scene.others.shape, bool)
+    for done, inside in enumerate(cutter.iterate(config.components, config.iterations, random), start=1):
+        found = inside
+        yield done / config.iterations
+    return _within(scene.box, grid.bring_back(found.astype(np.float32)) > 0.5)
+
+
+def vote(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, NDArray[np.float32]]:
+    """Let GrabCut+ of many moved and resized boxes vote (GrabCut+ⁱ).
+
+    The number of Gaussians and the smoothness vary from run to run too, as in the paper.  Each run is made
+    on a grid of at most 15,000 voxels.
+
+    Yields
+    ------
+    The share of the work that is done.
+
+    Returns
+    -------
+    ``(Z, Y, X)`` of the scene: the share of the runs that call a voxel the object.
+    """
+    grid = _WorkGrid(scene, _LARGEST_VOTE)
+    cutter = _Cutter(grid.scene, config.smoothness, edges=True)
+    votes = np.zeros(grid.scene.others.shape, np.float32)
+    for run in range(config.runs):
+        moved = _jitter_box(grid.scene.box, grid.scene.others.shape, config.jitter, random)
+        components = int(random.integers(max(1, config.components - 2), config.components + 3))
+        varied = cutter.varied(moved, config.smoothness * float(random.uniform(0.7, 1.4)))
+        cuts = list(varied.iterate(components, config.iterations, random))
+        if cuts:
+            votes += cuts[-1]
+        yield (run + 1) / config.runs
+    shares = grid.bring_back(votes / np.float32(config.runs))
+    return np.where(_within(scene.box, np.ones(shares.shape, bool)), shares, np.float32(0))
+
+
+class _Cutter:
+    """What all cuts of one scene share: standardised features, edges, links."""
+
+    def __init__(self, scene: Scene, smoothness: float, *, edges: bool) -> None:
+        self._scene = scene
+        self._smoothness = smoothness
+        self._features = _describe(scene.image)
+        ridges = _thin(find_edges(scene.image, scene.spacing)) if edges else None
+        self._offsets = neighbour_offsets(scene.others.shape)
+        contrasts = [self._contrast(offset, ridges) for offset in self._offsets]
+        mean = float(np.mean([each.mean() for each in contrasts]))  # so that smoothness means the same
+        shares = surface_shares(self._offsets, scene.spacing)
+        self._costs = [
+            _STRENGTH * share / sum(shares) * each / mean
+            for share, each in zip(shares, contrasts, strict=True)
+        ]
+
+    def varied(self, box: Box, smoothness: float) -> "_Cutter":
+        """Return a cutter of another box in the same scene."""
+        other = object.__new__(_Cutter)
+        other.__dict__ |= self.__dict__
+        other._scene, other._smoothness = replace(self._scene, box=box), smoothness
+        return other
+
+    def iterate(
+        self, components: int, iterations: int, random: np.random.Generator
+    ) -> Iterator[NDArray[np.bool_]]:
+        """Yield the object, better each time; nothing at all where there is nothing to learn from."""
+        box = self._scene.box
+        free = _within(box, np.ones(self._scene.others.shape, bool))
+        outside = ~free & ~self._scene.others
+        if not outside.any() or not self._features.any():
+            return
+        inside = free & (_distance(box, free.shape) <= 1)
+        links, pull = self._links(box), self._pull(box)
+        extent = _RADIUS - _distance(box, free.shape)[box.region]
+        least = max(components, _SMALLEST_SHARE * box.volume)
+        seed = int(random.integers(2**31))
+        for _ in range(iterations):
+            background = outside | (free & ~inside)
+            gain = self._score(inside, components, random, seed) - self._score(
+                background, components, random, seed
+            )
+            inner = np.clip(gain[box.region], -_MOST_GAIN, _MOST_GAIN) + _EXTENT * extent
+            cut = np.zeros_like(inside)
+            cut[box.region] = cut_graph(inner - pull, links)
+            if cut.sum() < least:
+                yield np.zeros_like(cut)
+                return
+            changed = float((cut != inside).mean())
+            inside = cut
+            yield inside
+            if changed < 1e-4:
+                return
+
+    def _score(
+        self, where: NDArray[np.bool_], components: int, random: np.random.Generator, seed: int
+    ) -> Floats:
+        """Return the log-likelihood ``(Z, Y, X)`` of the box's voxels by a mixture of those `where`."""
+        voxels = np.flatnonzero(where)
+        if len(voxels) > _SAMPLES:
+            voxels = random.choice(voxels, _SAMPLES, replace=False)
+        rows = self._features.reshape(len(self._features), -1).T
+        mixture = GaussianMixture(
+            min(components, max(1, len(voxels) // 10)),
+            reg_covar=1e-3,
+            max_iter=50,
+            tol=1e-2,
+            random_state=seed,
+        )
+        region = self._scene.box.region
+        asked = self._features[(slice(None), *region)]
+        scores = np.zeros(where.shape, np.float32)
+        with _quiet():
+            mixture.fit(rows[voxels])
+            scores[region] = mixture.score_samples(asked.reshape(len(asked), -1).T).reshape(asked.shape[1:])
+        return scores
+
+    def _contrast(self, offset: tuple[int, int, int], edges: Floats | None) -> Floats:
+        """Return how alike neighbours are: 1 in flat parts, towards 0 where intensity jumps or an edge is."""
+        squares = sum(np.square(np.subtract(*pair_views(channel, offset))) for channel in self._features[::2])
+        mean = float(np.mean(squares))
+        alike: Floats = np.exp(-np.asarray(squares) / (2 * mean)) if mean else np.ones(np.shape(squares))
+        if edges is not None:
+            first, second = pair_views(edges, offset)
+            alike = alike * (_CHEAPEST + (1 - _CHEAPEST) * np.exp(-(((first + second) / 2 / _EDGE) ** 2)))
+        return alike
+
+    def _links(self, box: Box) -> list[Link]:
+        """Return the links between voxels of the box."""
+        links = []
+        for offset, costs in zip(self._offsets, self._costs, strict=True):
+            z, y, x = (slice(a, b - abs(o)) for a, b, o in zip(box.start, box.stop, offset, strict=True))
+            if all(abs(o) < n for o, n in zip(offset, box.shape, strict=True)):
+                links.append(Link(offset, self._smoothness * costs[z, y, x]))
+        return links
+
+    def _pull(self, box: Box) -> Floats:
+        """Return what the voxels on the box's faces pay for being object: beyond them is background."""
+        pull = np.zeros(self._scene.others.shape)
+        is_inside = _within(box, np.ones(pull.shape, bool))
+        for offset, costs in zip(self._offsets, self._costs, strict=True):
+            first, second = pair_views(is_inside, offset)
+            for view in pair_views(pull, offset):
+                view += self._smoothness * costs * (first != second)
+        return pull[box.region]
+
+
+class _WorkGrid:
+    """The scene on a coarser grid where its box has too many voxels, and the way back."""
+
+    def __init__(self, scene: Scene, most: int) -> None:
+        self._shape = scene.others.shape
+        shape = list(self._shape)
+        spacing = list(scene.spacing)
+        share = scene.box.volume / max(1, scene.others.size)
+        while np.prod(shape, dtype=float) * share > most:
+            finest = min((a for a in range(3) if shape[a] > 2), key=lambda a: spacing[a])
+            factor = min(2.0, max(1.05, (np.prod(shape, dtype=float) * share / most) ** 0.34))
+            shorter = max(2, round(shape[finest] / factor))
+            spacing[finest] *= shape[finest] / shorter
+            shape[finest] = shorter
+        if tuple(shape) == self._shape:
+            self.scene = scene
+            return
+        factors = [new / old for new, old in zip(shape, self._shape, strict=True)]
+        image = np.stack([_shrink(channel, factors, shape) for channel in scene.image])
+        others = ndimage.zoom(scene.others, factors, order=0, grid_mode=True, mode="nearest")
+        start, stop = [], []
+        for a, b, factor, length in zip(scene.box.start, scene.box.stop, factors, shape, strict=True):
+            first = min(length - 1, round(a * factor))
+            start.append(first)
+            stop.append(min(length, max(first + 1, round(b * factor))))
+        box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), scene.box.label)
+        self.scene = Scene(image, (spacing[0], spacing[1], spacing[2]), box, others)
+
+    def bring_back(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return ``(Z, Y, X)`` values on the scene's own grid."""
+        if values.shape == self._shape:
+            return values
+        factors = [old / new for new, old in zip(values.shape, self._shape, strict=True)]
+        back: NDArray[np.float32] = ndimage.zoom(values, factors, order=1, grid_mode=True, mode="nearest")
+        return back
+
+
+def _shrink(channel: Floats, factors: list[float], shape: list[int]) -> NDArray[np.float32]:
+    smooth = ndimage.gaussian_filter(channel, [0.35 / f if f < 1 else 0.0 for f in factors])
+    small: NDArray[np.float32] = ndimage.zoom(smooth, factors, order=1, grid_mode=True, mode="nearest")
+    assert small.shape == tuple(shape)
+    return small
+
+
+def _describe(image: Floats) -> NDArray[np.float32]:
+    """Return intensities and smoothed intensities, each channel of mean 0 and standard deviation 1."""
+    features = []
+    for channel in image:
+        spread = float(channel.std())
+        if spread <= 1e-6 * max(1.0, float(np.abs(channel).max())):
+            features += [np.zeros_like(channel)] * 2
+            continue
+        standard = (channel - channel.mean()) / spread
+        features += [standard, ndimage.gaussian_filter(standard, 1.0)]
+    return np.stack(features).astype(np.float32)
+
+
+def _thin(edges: Floats) -> Floats:
+    """Keep the ridges of an edge map, and weaken their slopes."""
+    crest = np.maximum(ndimage.maximum_filter(edges, 3), 1e-6)
+    thin: Floats = edges * (edges / crest) ** 2
+    return thin
+
+
+def _distance(box: Box, shape: tuple[int, ...]) -> Floats:
+    """Return how far from the box's middle a voxel is: 1 on the ellipsoid that touches the box's faces."""
+    squares = [
+        ((np.arange(n) + 0.5 - (a + b) / 2) / ((b - a) / 2)) ** 2
+        for a, b, n in zip(box.start, box.stop, shape, strict=True)
+    ]
+    distance: Floats = np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
+    return distance
+
+
+def _within(box: Box, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    inside = np.zeros(mask.shape, bool)
+    inside[box.region] = mask[box.region]
+    return inside
+
+
+def _jitter_box(box: Box, shape: tuple[int, ...], jitter: float, random: np.random.Generator) -> Box:
+    """Move and resize a box by up to `jitter` of its sides."""
+    start, stop = [], []
+    for a, b, length in zip(box.start, box.stop, shape, strict=True):
+        reach = jitter * (b - a)
+        first = round(a + random.uniform(-reach, reach))
+        last = round(b + random.uniform(-reach, reach))
+        first = min(max(0, first), length - 1)
+        start.append(first)
+        stop.append(min(length, max(first + 1, last)))
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), box.label)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let mixtures that have not converged be good enough; the next iteration fits them anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
