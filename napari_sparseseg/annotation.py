@@ -304,12 +304,14 @@ def choose_held_out(
     Flat indices of the held-out voxels per case.  Every class keeps labels in training: where whole
     slices cannot be spared strokes are, and where these cannot either, nothing is held out.
     """
+    nothing = np.zeros(0, np.int64)
+    if share == 0:
+        return [nothing for _ in annotations]
     slices = [(case, unit) for case, a in enumerate(annotations) for unit in find_labelled_slices(a)]
     chosen = _choose_units(annotations, slices, share, random) if len(slices) > 1 else []
     if not chosen:
         strokes = [(case, unit) for case, a in enumerate(annotations) for unit in find_strokes(a)]
         chosen = _choose_units(annotations, strokes, share, random)
-    nothing = np.zeros(0, np.int64)
     return [
         np.concatenate([nothing, *(unit.voxels for case, unit in chosen if case == number)])
         for number in range(len(annotations))
@@ -338,7 +340,7 @@ def _choose_units(
         values, counts = np.unique(annotations[case].reshape(-1)[unit.voxels], return_counts=True)
         inside = dict(zip(values.tolist(), counts.tolist(), strict=True))
         room = total * (share if taken else _LARGEST_UNIT)
-        if share == 0 or variety[position] == 0 or taken + len(unit.voxels) > room:
+        if variety[position] == 0 or taken + len(unit.voxels) > room:
             continue
         if any(left[value] - count < _LEAST_KEPT * left[value] for value, count in inside.items()):
             continue

@@ -70,6 +70,52 @@ class WindowDone:
 
 
 @dataclass(frozen=True)
+class WorkDone:
+    """A share (0–1) of a long piece of work is done; `words` say what is being done."""
+
+    share: float
+    words: str
+
+
+@dataclass(frozen=True, eq=False)
+class BoxRoundMade:
+    """Labels were made from boxes.
+
+    Attributes
+    ----------
+    case
+        Index of the case.
+    number
+        0 for the method's own labels, from 1 on for those that a network made.
+    region
+        The box looked at, ``(first, last + 1)`` per axis; outside it is background.
+    labels
+        ``(Z, Y, X)`` of the region: 0 ignore, 1 background, 2… classes; what the next round learns from.
+    channels
+        ``(Z, Y, X)`` of the region: class channels, 0 = background; the dense answer.
+    quality
+        Dice by class name against what is known; empty where nothing is.
+    agreement
+        Mean intersection over union of each object's bounding box with the box that was drawn.
+    """
+
+    case: int
+    number: int
+    region: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    labels: NDArray[np.uint8]
+    channels: NDArray[np.uint8]
+    quality: dict[str, float]
+    agreement: float
+
+
+@dataclass(frozen=True)
+class BoxesLabelled:
+    """All rounds of box-to-mask are made; in the boxes at `fallen_back` the method found too little."""
+
+    fallen_back: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class WorkerReady:
     """The worker process has loaded its libraries and computes on `device`."""
 
@@ -174,6 +220,9 @@ Event = (
     | StepDone
     | HeldOutScored
     | WindowDone
+    | WorkDone
+    | BoxRoundMade
+    | BoxesLabelled
     | WorkerReady
     | ImageReady
     | Waiting

@@ -55,20 +55,54 @@ class ProjectHints:
         InputError
             If the box is empty or reaches out of the image.
         """
-        record = self._find_case(case)
-        box = _as_box(record, start, stop)
-        if box is None:
-            raise InputError(
-                f"the box from {start} to {stop} must hold voxels of the image {record.name}, whose shape is "
-                f"{record.shape}; draw it inside the image."
-            )
+        columns = _box_columns(self._find_case(case), value, start, stop)
         with self._store.transaction():
             number = self._store.execute(
-                "INSERT INTO boxes (case_number, value, start, stop) VALUES (?, ?, ?, ?)",
-                (case, _class_value(value), *(json.dumps(corner) for corner in box)),
+                "INSERT INTO boxes (case_number, value, start, stop) VALUES (?, ?, ?, ?)", (case, *columns)
             )
         self.changed.emit(case)
         return number
+
+    def change_box(
+        self,
+        case: int,
+        number: int,
+        *,
+        value: int | None = None,
+        start: Triple | None = None,
+        stop: Triple | None = None,
+    ) -> None:
+        """Give a box another class or other corners; what is None stays as it is.
+
+        Parameters
+        ----------
+        case, number
+            Numbers of the case and of its box.
+        value, start, stop
+            As in `add_box`.
+
+        Raises
+        ------
+        InputError
+            If the case has no such box, or the box would be empty or reach out of the image.
+        """
+        record = self._find_case(case)
+        with self._store.transaction():
+            query = "SELECT number, value, start, stop FROM boxes WHERE number = ? AND case_number = ?"
+            row = self._store.row(query, (number, case))
+            if row is None:
+                raise InputError(f"there is no box {number} in {record.name}; choose another.")
+            old = self._read_box(record, row)
+            columns = _box_columns(
+                record,
+                old.value if value is None else value,
+                old.start if start is None else start,
+                old.stop if stop is None else stop,
+            )
+            self._store.execute(
+                "UPDATE boxes SET value = ?, start = ?, stop = ? WHERE number = ?", (*columns, number)
+            )
+        self.changed.emit(case)
 
     def remove_box(self, case: int, number: int) -> None:
         """Forget a box; one that is not there stays so."""
@@ -164,6 +198,17 @@ class ProjectHints:
         ):
             raise self._store.damaged(f"image-level label {number}")
         return ImageLabelRecord(number, case.number, value, bool(present), axis, first, last)
+
+
+def _box_columns(case: CaseRecord, value: Any, start: Any, stop: Any) -> tuple[int, str, str]:
+    """Return what the table holds of a box; refuse one that makes no sense."""
+    box = _as_box(case, start, stop)
+    if box is None:
+        raise InputError(
+            f"the box from {start} to {stop} must hold voxels of the image {case.name}, whose shape is "
+            f"{case.shape}; draw it inside the image."
+        )
+    return _class_value(value), json.dumps(box[0]), json.dumps(box[1])
 
 
 def _as_box(case: CaseRecord, start: Any, stop: Any) -> tuple[Triple, Triple] | None:

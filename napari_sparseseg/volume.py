@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,17 +25,22 @@ __all__ = [
     "READABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "SourceGrid",
+    "Units",
     "Volume",
     "check_writable",
     "is_readable",
     "load_labels",
     "load_volume",
+    "placed_box",
     "same_grid",
     "save_labels",
     "save_map",
     "short_name",
     "volume_from_array",
+    "voxel_box",
 ]
+
+Units = Literal["mm", "voxel"]
 
 _LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 
@@ -271,6 +276,56 @@ def same_grid(first: Volume, second: Volume) -> str | None:
     if not (first.grid.has_geometry and second.grid.has_geometry):
         return explain_difference((first.shape, first.affine), (second.shape, first.affine))
     return explain_difference((first.shape, first.affine), (second.shape, second.affine))
+
+
+def placed_box(volume: Volume, start: ArrayLike, stop: ArrayLike, units: Units = "mm") -> NDArray[np.float64]:
+    """Return two opposite outer corners of a box of voxels as other programs give them.
+
+    Parameters
+    ----------
+    start, stop
+        First voxel and the one after the last, ``(Z, Y, X)``.
+    units
+        ``mm``: patient ``(x, y, z)``, LPS, as in DICOM and ITK; ``voxel``: the file's own ``(i, j, k)``,
+        as nibabel and ITK count it, half-open.
+
+    Returns
+    -------
+    ``(2, 3)``: the corner nearest the low end of each axis and the one opposite.  On an oblique grid the
+    box lies askew in mm, and a coordinate of the first corner may exceed that of the second.
+    """
+    matrix = _border_matrix(volume, units)
+    backward = matrix[np.abs(matrix[:3, :3]).argmax(axis=0), range(3)] < 0
+    ends = np.array([start, stop], np.float64)
+    return np.where(backward, ends[::-1], ends) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def voxel_box(volume: Volume, corners: ArrayLike, units: Units = "mm") -> NDArray[np.int64]:
+    """Return the voxels whose centre lies between two opposite corners; undoes `placed_box`.
+
+    Parameters
+    ----------
+    corners
+        ``(2, 3)``: any two opposite corners on the volume's grid, in either order along each axis.
+    units
+        As in `placed_box`.
+
+    Returns
+    -------
+    ``(2, 3)``: first voxel and the one after the last, ``(Z, Y, X)``, maybe outside the volume; equal
+    along an axis where no centre is inside.
+    """
+    matrix = np.linalg.inv(_border_matrix(volume, units))
+    low, high = np.sort(np.asarray(corners, np.float64) @ matrix[:3, :3].T + matrix[:3, 3], axis=0)
+    start, stop = np.ceil(low - 0.501), np.floor(high + 0.501)  # corners in files are rounded
+    return np.array([start, np.where(high - low < 0.002, start, stop)], np.int64)
+
+
+def _border_matrix(volume: Volume, units: Units) -> NDArray[np.float64]:
+    """Return ``(4, 4)`` borders between voxels ``(z, y, x)``, counted from 0 -> places in `units`."""
+    half = np.array([(1, 0, 0, 0.5), (0, 1, 0, 0.5), (0, 0, 1, 0.5), (0, 0, 0, 1)])
+    to_mm: NDArray[np.float64] = REVERSED @ volume.affine @ np.linalg.inv(half)
+    return to_mm if units == "mm" else half @ np.linalg.inv(volume.grid.affine) @ to_mm
 
 
 def _make_volume(data: NDArray[np.float32], grid: SourceGrid, name: str, notes: tuple[str, ...]) -> Volume:

@@ -47,6 +47,55 @@ def test_boxes_that_make_no_sense_are_refused(project, value, start, stop):
     assert project.hints.boxes(1) == ()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": 3},
+        {"start": (1, 1, 1)},
+        {"stop": np.array([4, 5, 6])},
+        {"value": np.uint8(255), "start": (2, 3, 4), "stop": (4, 5, 6)},
+        {},
+    ],
+)
+def test_a_box_takes_another_class_and_other_corners(project, change):
+    number = project.hints.add_box(1, 2, (0, 0, 0), (2, 2, 2))
+    other = project.hints.add_box(1, 2, (0, 0, 0), (2, 2, 2))
+    heard = []
+    project.hints.changed.connect(heard.append)
+    project.hints.change_box(1, number, **change)
+    expected = {"value": 2, "start": (0, 0, 0), "stop": (2, 2, 2)}
+    expected |= {key: tuple(map(int, new)) if np.ndim(new) else int(new) for key, new in change.items()}
+    assert heard == [1]
+    project.close()
+    with Project.open(project.folder) as again:
+        assert again.hints.boxes(1) == (
+            BoxRecord(number, 1, **expected),
+            BoxRecord(other, 1, 2, (0, 0, 0), (2, 2, 2)),
+        )
+
+
+@pytest.mark.parametrize(
+    ("case", "number", "change", "reason"),
+    [
+        (1, 1, {"value": 0}, "the class value must be between"),
+        (1, 1, {"start": (2, 0, 0)}, "must hold voxels of the image head"),
+        (1, 1, {"stop": (2, 2, 7)}, "draw it inside the image"),
+        (1, 1, {"value": 3, "stop": (2, 2, 0.5)}, "draw it inside the image"),
+        (1, 2, {"value": 3}, "there is no box 2 in head"),
+        (2, 1, {"value": 3}, "there is no box 1 in liver"),
+        (7, 1, {"value": 3}, "no case 7"),
+    ],
+)
+def test_a_change_that_makes_no_sense_changes_nothing(project, case, number, change, reason):
+    project.hints.add_box(1, 2, (0, 0, 0), (2, 2, 2))
+    heard = []
+    project.hints.changed.connect(heard.append)
+    with pytest.raises(InputError, match=reason):
+        project.hints.change_box(case, number, **change)
+    assert project.hints.boxes(1) == (BoxRecord(1, 1, 2, (0, 0, 0), (2, 2, 2)),)
+    assert heard == []
+
+
 def test_an_image_label_replaces_the_one_before(project):
     project.hints.set_image_label(1, 2, True)
     whole = project.hints.set_image_label(1, 2, False)

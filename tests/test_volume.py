@@ -20,11 +20,13 @@ from napari_sparseseg.volume import (
     is_readable,
     load_labels,
     load_volume,
+    placed_box,
     same_grid,
     save_labels,
     save_map,
     short_name,
     volume_from_array,
+    voxel_box,
 )
 
 SHAPE = (5, 6, 7)
@@ -474,6 +476,33 @@ def test_same_grid_says_how_grids_differ():
     assert "5 mm away" in same_grid(volume, moved)
     assert "4×6×7 voxels" in same_grid(volume, volume_from_array(make_voxels()[1:]))
     assert same_grid(moved, volume_from_array(make_voxels())) is None  # an array lies nowhere
+
+
+@given(
+    affine=grids(),
+    box=st.tuples(*[st.lists(st.integers(-3, 9), min_size=2, max_size=2, unique=True).map(sorted)] * 3),
+    units=st.sampled_from(["mm", "voxel"]),
+    swapped=st.tuples(*[st.booleans()] * 3),
+    nudge=st.floats(-0.4, 0.4),
+)
+def test_boxes_go_to_places_and_back(tmp_path_factory, affine, box, units, swapped, nudge):
+    volume = load_volume(write_nifti(tmp_path_factory.mktemp("box") / "image.nii", affine=affine))
+    start, stop = np.transpose(box)
+    assert voxel_box(volume, placed_box(volume, start, stop, units), units).tolist() == [[*start], [*stop]]
+    others = placed_box(volume, np.where(swapped, stop, start), np.where(swapped, start, stop), units)
+    assert voxel_box(volume, others, units).tolist() == [[*start], [*stop]]
+    near = placed_box(volume, start + nudge, stop - nudge, units)
+    assert voxel_box(volume, near, units).tolist() == [[*start], [*stop]]
+    flat = voxel_box(volume, placed_box(volume, start + nudge + 0.5, start + nudge + 0.5, units), units)
+    assert np.array_equal(*flat)
+
+
+def test_the_corners_of_a_box_are_the_borders_of_its_voxels():
+    volume = volume_from_array(make_voxels(), (3, 2, 1))
+    assert placed_box(volume, (0, 0, 0), (1, 2, 3)).tolist() == [[-0.5, -1, -1.5], [2.5, 3, 1.5]]
+    assert placed_box(volume, (0, 0, 0), (1, 2, 3), "voxel").tolist() == [[0, 0, 0], [3, 2, 1]]
+    centres = [[0, 0, 0], [2, 2, 3]]
+    assert voxel_box(volume, centres).tolist() == [[0, 0, 0], [2, 2, 3]]
 
 
 def test_names_and_suffixes(tmp_path):

@@ -1,0 +1,281 @@
+"""Box-to-mask: labels from bounding boxes, each object found in its box.
+
+Methods: Khoreva et al. 2017, "Simple Does It: Weakly Supervised Instance and Semantic Segmentation", in 3D.
+Each method gives one verdict per voxel of a box: the object, background, or *ignore*.  Where boxes overlap
+the smaller one lies in front.  Outside of all boxes is background.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.annotation import BACKGROUND, UNLABELLED
+from napari_sparseseg.box_geometry import Box, Triple, back_to_front, inner_box, with_margin
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import Event, Noted, WorkDone
+from napari_sparseseg.grabcut import Scene, cut_out, vote
+from napari_sparseseg.proposals import find_best_proposal
+from napari_sparseseg.settings import BoxConfig
+
+Spacing = tuple[float, float, float]
+Verdicts = NDArray[np.uint8]
+"""``(Z, Y, X)`` of a box: `UNLABELLED` to ignore, `BACKGROUND`, or `OBJECT`."""
+
+OBJECT = 2
+
+_LEAST_MARGIN = 2  # voxels
+
+
+@dataclass(frozen=True, eq=False)
+class BoxLabels:
+    """What a method made of boxes.
+
+    Attributes
+    ----------
+    annotation
+        ``(Z, Y, X)``: 0 ignore, 1 background, 2… classes.
+    fallen_back
+        Positions of the boxes in which the method found too little, so that `box_inner` stands in for it.
+    """
+
+    annotation: NDArray[np.uint8]
+    fallen_back: tuple[int, ...]
+
+
+Segment = Callable[[Scene, BoxConfig, np.random.Generator], Generator[float, None, Verdicts]]
+"""Gives the verdicts on one box; yields the share of the work done."""
+
+BoxMethod = Callable[
+    [NDArray[np.float32], Spacing, Sequence[Box], BoxConfig], Generator[Event, None, BoxLabels]
+]
+"""``method(image (C, Z, Y, X), spacing mm (Z, Y, X), boxes, config)``: a generator of events."""
+
+
+def label_boxes(
+    image: NDArray[np.float32], spacing: Spacing, boxes: Sequence[Box], config: BoxConfig
+) -> Generator[Event, None, BoxLabels]:
+    """Make labels of boxes by the method that `config` names.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` intensities as read.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    boxes
+        One per object; parts outside the volume are cut off.
+    config
+        Method and its settings.
+
+    Returns
+    -------
+    The `BoxLabels`; events on the way, among them a sentence for each box that fell back to `box_inner`.
+
+    Raises
+    ------
+    InputError
+        If there is no box, one lies outside the volume or is empty, or the image is not finite.
+    """
+    return (yield from BOX_METHODS[config.method](image, spacing, boxes, config))
+
+
+def check_boxes(boxes: Sequence[Box], shape: Triple) -> list[Box]:
+    """Return the boxes cut at the volume's border.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one holds no voxel of a volume of `shape`.
+    """
+    if not boxes:
+        raise InputError("there is no box; draw one round each object.")
+    for number, box in enumerate(boxes, start=1):
+        if box.volume == 0:
+            raise InputError(f"box {number} from {box.start} to {box.stop} (z, y, x) is empty; draw it anew.")
+        if box.clipped(shape).volume == 0:
+            raise InputError(
+                f"box {number} from {box.start} to {box.stop} (z, y, x) lies outside the volume, whose "
+                f"shape is {shape}; draw it on the object."
+            )
+        if box.label <= BACKGROUND:
+            raise InputError(f"box {number} is not of a class; choose the class of its object.")
+    return [box.clipped(shape) for box in boxes]
+
+
+def _by_box(segment: Segment) -> BoxMethod:
+    """Make a method for whole volumes of one for single boxes."""
+
+    def method(
+        image: NDArray[np.float32], spacing: Spacing, boxes: Sequence[Box], config: BoxConfig
+    ) -> Generator[Event, None, BoxLabels]:
+        shape = (image.shape[1], image.shape[2], image.shape[3])
+        clipped = check_boxes(boxes, shape)
+        position = {id(box): number for number, box in enumerate(clipped)}
+        annotation = np.full(shape, BACKGROUND, np.uint8)
+        fallen_back: list[int] = []
+        whole = sum(box.volume for box in clipped)
+        done = 0
+        for box in back_to_front(clipped):
+            number = position[id(box)]
+            words = f"Box {number + 1} of {len(boxes)}"
+            random = np.random.default_rng([config.seed, number])
+            scene = make_scene(image, spacing, box, clipped, config.margin)
+            work = segment(scene, config, random)
+            try:
+                while True:
+                    yield WorkDone((done + next(work) * box.volume) / whole, words)
+            except StopIteration as end:
+                verdicts: Verdicts = end.value
+            done += box.volume
+            found = np.count_nonzero(verdicts == OBJECT)
+            if found < config.least_share * box.volume and not _fills_little(segment):
+                fallen_back.append(number)
+                verdicts = _verdicts_of_inner(box, config.inner_share)
+                yield Noted(
+                    f"Box {number + 1}: only {100 * found / box.volume:.1f} % of it was found to be the "
+                    "object, so its middle is taken instead (box_inner)."
+                )
+            _put(annotation[box.region], verdicts, box.label)
+            yield WorkDone(done / whole, words)
+        return BoxLabels(annotation, tuple(sorted(fallen_back)))
+
+    return method
+
+
+def make_scene(
+    image: NDArray[np.float32], spacing: Spacing, box: Box, boxes: Sequence[Box], margin: float
+) -> Scene:
+    """Cut a box with a margin out of a volume.
+
+    Raises
+    ------
+    InputError
+        If it holds values that are not finite.
+    """
+    shape = (image.shape[1], image.shape[2], image.shape[3])
+    depth, height, width = (max(_LEAST_MARGIN, round(margin * length)) for length in box.shape)
+    z, y, x = region = with_margin(box, (depth, height, width), shape)
+    part = np.ascontiguousarray(image[:, z, y, x], np.float32)
+    if not np.isfinite(part).all():
+        raise InputError(
+            "the image holds values that are not numbers (NaN or infinite) in or round a box; load it with "
+            "load_volume, which mends them, or give finite values."
+        )
+    others = np.zeros(part.shape[1:], bool)
+    for other in boxes:
+        moved = _moved(other, region).clipped((part.shape[1], part.shape[2], part.shape[3]))
+        if other is not box and moved.volume:
+            others[moved.region] = True
+    return Scene(part, spacing, _moved(box, region), others)
+
+
+def _moved(box: Box, region: tuple[slice, slice, slice]) -> Box:
+    """Return a box in the voxels of a region."""
+    z, y, x = (edge.start for edge in region)
+    return Box(
+        (box.start[0] - z, box.start[1] - y, box.start[2] - x),
+        (box.stop[0] - z, box.stop[1] - y, box.stop[2] - x),
+        box.label,
+    )
+
+
+def _put(target: NDArray[np.uint8], verdicts: Verdicts, label: int) -> None:
+    """Lay the verdicts of a box over what larger boxes have left there.
+
+    Background inside a box is known of its own object only: it takes nothing away from another one.
+    """
+    target[verdicts == OBJECT] = label
+    target[verdicts == UNLABELLED] = UNLABELLED
+
+
+def _segment_whole(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, Verdicts]:
+    """Take the whole box for the object (the paper's naive labels)."""
+    yield 1.0
+    return np.full(scene.box.shape, OBJECT, np.uint8)
+
+
+def _segment_inner(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, Verdicts]:
+    """Take the inner 20 % for the object and ignore the rest of the box (Boxⁱ)."""
+    yield 1.0
+    return _verdicts_of_inner(scene.box, config.inner_share)
+
+
+def _verdicts_of_inner(box: Box, share: float) -> Verdicts:
+    verdicts: Verdicts = np.full(box.shape, UNLABELLED, np.uint8)
+    inner = inner_box(Box((0, 0, 0), box.shape, box.label), share)
+    verdicts[inner.region] = OBJECT
+    return verdicts
+
+
+def _segment_grabcut(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, Verdicts]:
+    inside = yield from cut_out(scene, config, random, edges=False)
+    return _verdicts_of_mask(inside[scene.box.region])
+
+
+def _segment_grabcut_plus(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, Verdicts]:
+    inside = yield from cut_out(scene, config, random, edges=True)
+    return _verdicts_of_mask(inside[scene.box.region])
+
+
+def _segment_by_vote(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, Verdicts]:
+    """Let perturbed runs vote: much agreement is object, little is background, between is ignored."""
+    shares = (yield from vote(scene, config, random))[scene.box.region]
+    verdicts = np.full(shares.shape, UNLABELLED, np.uint8)
+    verdicts[shares < config.background_share] = BACKGROUND
+    verdicts[shares >= config.object_share] = OBJECT
+    return verdicts
+
+
+def _segment_proposal(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, Verdicts]:
+    yield 0.0
+    proposal = find_best_proposal(scene.image, scene.spacing, scene.box)
+    yield 1.0
+    return _verdicts_of_mask(proposal.mask[scene.box.region])
+
+
+def _segment_consensus(
+    scene: Scene, config: BoxConfig, random: np.random.Generator
+) -> Generator[float, None, Verdicts]:
+    """Take what the best proposal and GrabCut+ both call the object; ignore the rest of the box (M∩G+)."""
+    inside = yield from cut_out(scene, config, random, edges=True)
+    proposal = find_best_proposal(scene.image, scene.spacing, scene.box)
+    yield 1.0
+    first, second = inside[scene.box.region], proposal.mask[scene.box.region]
+    verdicts = np.full(first.shape, UNLABELLED, np.uint8)
+    verdicts[first & second] = OBJECT
+    return verdicts
+
+
+def _verdicts_of_mask(mask: NDArray[np.bool_]) -> Verdicts:
+    return np.where(mask, OBJECT, BACKGROUND).astype(np.uint8)
+
+
+def _fills_little(segment: Segment) -> bool:
+    """Tell whether a method takes a fixed share of the box, so that too little means nothing."""
+    return segment in (_segment_whole, _segment_inner)
+
+
+BOX_METHODS: Mapping[str, BoxMethod] = {
+    "box": _by_box(_segment_whole),
+    "box_inner": _by_box(_segment_inner),
+    "grabcut": _by_box(_segment_grabcut),
+    "grabcut_plus": _by_box(_segment_grabcut_plus),
+    "grabcut_plus_i": _by_box(_segment_by_vote),
+    "proposals": _by_box(_segment_proposal),
+    "consensus": _by_box(_segment_consensus),
+}
+"""Ways from boxes to labels, by the names in `settings.BOX_METHODS`."""
