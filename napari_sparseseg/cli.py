@@ -4,14 +4,14 @@ torch and monai take seconds to import, so each command imports what it needs in
 ``sparseseg --help`` answers at once.
 """
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from napari_sparseseg.atomic import check_folder
+from napari_sparseseg.cli_boxes import boxes
 from napari_sparseseg.cli_input import (
     name_volume,
     read_annotations,
@@ -21,16 +21,19 @@ from napari_sparseseg.cli_input import (
     split_case,
     split_channels,
 )
-from napari_sparseseg.cli_options import settings_from, with_settings
+from napari_sparseseg.cli_options import (
+    FrameOption,
+    ImageArgument,
+    JsonOption,
+    NamesOption,
+    SpacingOption,
+    UnlabelledOption,
+    settings_from,
+    with_settings,
+)
+from napari_sparseseg.cli_report import print_evaluation, print_report, volumes_ml
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from napari_sparseseg.annotation import ClassTable
-    from napari_sparseseg.evaluation import Evaluation
 
 SEGMENT_SECONDS = 60.0
 TRAIN_SECONDS = 300.0
@@ -41,21 +44,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-ImageArgument = Annotated[str, typer.Argument(help="Volume; channels on one grid as a.nii.gz,b.nii.gz.")]
-UnlabelledOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Value that means unlabelled in the label file. 0 (default): then 1 is background and classes "
-        "start at 2. Any other, e.g. 255: then 0 is background."
-    ),
-]
-NamesOption = Annotated[Path | None, typer.Option(help='JSON with the classes\' names: {"2": "liver", …}.')]
-FrameOption = Annotated[int | None, typer.Option(min=0, help="Which frame of a time series, from 0.")]
-SpacingOption = Annotated[
-    str | None, typer.Option(help="Voxel size in mm as Z,Y,X, for files that hold none (TIFF, HDF5, npz).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs, at the end.")]
 
 
 @app.command()
@@ -111,19 +99,19 @@ def segment(
         "network": "the network",
         "preview": "the preview",
     }
-    volumes_ml = _volumes_ml(result.channels, volume.spacing, table)
+    volumes = volumes_ml(result.channels, volume.spacing, table)
     report = {
         "mask": str(out),
         "shown": result.shown,
         "held_out_dice": result.held_out_dice,
-        "volumes_ml": volumes_ml,
+        "volumes_ml": volumes,
         "training": dict(result.model.summary),
     }
     lines = [f"Wrote {out}: {shown[result.shown]}, after {result.model.summary['steps']} steps."]
     if result.held_out_dice:
         lines.append(f"Dice on held-out labels: {result.held_out_dice[result.shown]:.3f}")
-    lines += [f"{name}: {amount:.1f} ml" for name, amount in volumes_ml.items()]
-    _print_report(report, lines, as_json)
+    lines += [f"{name}: {amount:.1f} ml" for name, amount in volumes.items()]
+    print_report(report, lines, as_json)
 
 
 @app.command()
@@ -179,7 +167,7 @@ def train(
     lines = [f"Wrote the model to {out} after {result.model.summary['steps']} steps."]
     if result.held_out_dice:
         lines.append(f"The network's Dice on held-out labels: {result.held_out_dice['network']:.3f}")
-    _print_report(report, lines, as_json)
+    print_report(report, lines, as_json)
 
 
 @app.command()
@@ -236,7 +224,7 @@ def predict(
             save_labels(target, mask_from_channels(prediction.channels, network.table), volume)
             row |= {
                 "mask": str(target),
-                "volumes_ml": _volumes_ml(prediction.channels, volume.spacing, network.table),
+                "volumes_ml": volumes_ml(prediction.channels, volume.spacing, network.table),
             }
             if uncertainty:
                 save_map(out / f"{stem}_uncertainty.nii.gz", prediction.uncertainty, volume)
@@ -246,7 +234,7 @@ def predict(
             row["error"] = str(error)
             display.say(str(error))
     failed = sum("error" in row for row in rows)
-    _print_report({"cases": rows}, [f"Wrote {len(rows) - failed} of {len(rows)} masks to {out}."], as_json)
+    print_report({"cases": rows}, [f"Wrote {len(rows) - failed} of {len(rows)} masks to {out}."], as_json)
     if failed:
         raise typer.Exit(2)
 
@@ -286,7 +274,7 @@ def evaluate(
     present = sorted({int(v) for v in np.union1d(np.unique(true_labels), np.unique(predicted))} - {0})
     table = ClassTable.from_values(present, read_names(names)) if present else None
     result = evaluate_prediction(predicted, true_labels, reference.spacing, table, where, tolerance)
-    _print_evaluation(result, as_json)
+    print_evaluation(result, as_json)
 
 
 @app.command()
@@ -329,7 +317,7 @@ def sparsify(
     line = (
         f"Wrote {out} with {100 * share:.2f} % of the voxels labelled; use it with --unlabelled {unlabelled}."
     )
-    _print_report(report, [line], as_json)
+    print_report(report, [line], as_json)
 
 
 @app.command()
@@ -348,7 +336,7 @@ def demo(
     display.say("The sample: an MR brain template, of which 3 slices are labelled.")
     config = TrainingConfig(seconds=0 if steps else seconds, steps=steps, seed=seed)
     result = display.run(run_demo(out, config))
-    _print_evaluation(result.evaluation, as_json)
+    print_evaluation(result.evaluation, as_json)
     if not as_json:
         typer.echo(f"Mean Dice on the voxels that were not labelled: {result.evaluation.mean_dice:.3f}")
         typer.echo(f"Mask, uncertainty, picture and report are in {out}.")
@@ -361,27 +349,7 @@ def _with_length(config: TrainingConfig, seconds: float) -> TrainingConfig:
     return config if config.seconds or config.steps else replace(config, seconds=seconds)
 
 
-def _volumes_ml(
-    channels: "NDArray[np.uint8]", spacing: tuple[float, float, float], table: "ClassTable"
-) -> dict[str, float]:
-    import numpy as np
-
-    counts = [np.count_nonzero(channels == channel) for channel in range(len(table))]
-    voxel_ml = spacing[0] * spacing[1] * spacing[2] / 1000
-    return {name: float(count * voxel_ml) for name, count in zip(table.names[1:], counts[1:], strict=True)}
-
-
-def _print_report(report: dict[str, Any], lines: list[str], as_json: bool) -> None:
-    typer.echo(json.dumps(report) if as_json else "\n".join(lines))
-
-
-def _print_evaluation(result: "Evaluation", as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result.to_json()))
-        return
-    from rich.console import Console
-
-    Console().print(result.to_table())
+app.command()(boxes)
 
 
 def main() -> None:

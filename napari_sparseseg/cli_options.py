@@ -1,14 +1,33 @@
-"""Command-line flags made from the settings' dataclasses, so that each setting is declared once."""
+"""Command-line flags: those that commands share, and those made from the settings' dataclasses.
+
+Each setting is declared once, in its dataclass.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SettingsType = TypeVar("SettingsType")
+
+ImageArgument = Annotated[str, typer.Argument(help="Volume; channels on one grid as a.nii.gz,b.nii.gz.")]
+UnlabelledOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Value that means unlabelled in the label file. 0 (default): then 1 is background and classes "
+        "start at 2. Any other, e.g. 255: then 0 is background."
+    ),
+]
+NamesOption = Annotated[Path | None, typer.Option(help='JSON with the classes\' names: {"2": "liver", …}.')]
+FrameOption = Annotated[int | None, typer.Option(min=0, help="Which frame of a time series, from 0.")]
+SpacingOption = Annotated[
+    str | None, typer.Option(help="Voxel size in mm as Z,Y,X, for files that hold none (TIFF, HDF5, npz).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs, at the end.")]
 
 
 def with_settings(*classes: type) -> Callable[[Command], Command]:

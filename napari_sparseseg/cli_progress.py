@@ -9,7 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone, WindowDone
+from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone, WindowDone, WorkDone
 
 Result = TypeVar("Result")
 
@@ -69,6 +69,8 @@ class ProgressDisplay:
                 self._detail = f"held-out Dice {dice:.2f}"
             case StepDone(step, loss, progress):
                 self._update("Training", progress, f"step {step}  loss {loss:.3f}  {self._detail}")
+            case WorkDone(share, words):
+                self._update("Boxes", share, words)
             case WindowDone(done, total):
                 self._update("Predicting", done / total, "")
 

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.box_geometry import Box
+from napari_sparseseg.settings import (
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -126,11 +134,54 @@ class SaveModel:
     folder: str
 
 
+@dataclass(frozen=True, eq=False)
+class LabelBoxes:
+    """Make labels of boxes; ends the live session before it.
+
+    Attributes
+    ----------
+    image, spacing, table, name
+        As `OpenImage` has them.
+    boxes
+        One per object; `Box.label` is the row of its class in the table, from 2 on for the first class.
+    stroke_voxels, stroke_values
+        ``(N,)`` flat indices and painted values of the user's own labels.
+    truth_voxels, truth_values
+        ``(N,)`` likewise, of a dense annotation to measure by; empty for none.
+    config, recursion, crf, network
+        The settings.
+    """
+
+    image: SharedHandle
+    spacing: tuple[float, float, float]
+    table: ClassTable
+    name: str
+    boxes: tuple[Box, ...]
+    stroke_voxels: NDArray[np.int64]
+    stroke_values: NDArray[np.uint8]
+    truth_voxels: NDArray[np.int64]
+    truth_values: NDArray[np.uint8]
+    config: BoxConfig
+    recursion: RecursionConfig
+    crf: CrfConfig
+    network: NetworkConfig
+
+
 @dataclass(frozen=True)
 class CloseImage:
     """End the live session; its state is written first."""
 
 
 Request = (
-    OpenImage | KeepState | Paint | Look | Train | Restart | SetClasses | Configure | SaveModel | CloseImage
+    OpenImage
+    | KeepState
+    | Paint
+    | Look
+    | Train
+    | Restart
+    | SetClasses
+    | Configure
+    | SaveModel
+    | LabelBoxes
+    | CloseImage
 )

@@ -20,7 +20,7 @@ from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Failed, WorkerReady
 from napari_sparseseg.messages import NO_SESSION, Message, StreamError, encode, read_message
 from napari_sparseseg.requests import CloseImage, Look
-from napari_sparseseg.worker_desk import ACTIONS, OPENERS, Action, Desk, Opener
+from napari_sparseseg.worker_desk import JOBS, Desk, JobKind
 from napari_sparseseg.worker_process import count_threads
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ def serve(
     events: IO[bytes],
     *,
     warm_up: Callable[[], str],
-    openers: Mapping[type, Opener] = OPENERS,
-    actions: Mapping[type, Action] = ACTIONS,
+    jobs: Mapping[type, JobKind] = JOBS,
 ) -> int:
     """Serve one front end until it says goodbye, and return the process's exit code.
 
@@ -50,7 +49,7 @@ def serve(
         Streams of messages, to read and to write.
     warm_up
         Loads what takes long, and returns the name of the device to compute on.
-    openers, actions
+    jobs
         What can be asked for.
     """
     inbox: _Inbox = queue.SimpleQueue()
@@ -76,7 +75,7 @@ def serve(
         send(Failed(text, fatal=True), NO_SESSION)
         return 1
     send(WorkerReady(device), NO_SESSION)
-    desk = Desk(openers, actions, send)
+    desk = Desk(jobs, send)
     while True:
         for item in _take_waiting(inbox, block=desk.idle):
             if item is None:
@@ -162,15 +161,14 @@ def load_libraries() -> str:
 def run_worker(
     *,
     warm_up: Callable[[], str] = load_libraries,
-    openers: Mapping[type, Opener] = OPENERS,
-    actions: Mapping[type, Action] = ACTIONS,
+    jobs: Mapping[type, JobKind] = JOBS,
 ) -> NoReturn:
     """Be a worker process: `serve` on stdin and stdout, and end."""
     code = 1
     try:
         requests, events = _take_pipes()
         _settle_down()
-        code = serve(requests, events, warm_up=warm_up, openers=openers, actions=actions)
+        code = serve(requests, events, warm_up=warm_up, jobs=jobs)
     except Exception:
         _LOGGER.exception("The background worker ended by an error")
     sys.stderr.flush()

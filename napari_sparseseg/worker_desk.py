@@ -1,13 +1,13 @@
 """The work in a worker process: one job at a time, which requests are handed to and events come from.
 
-A new kind of work is a new row in `OPENERS` (the request that begins it) and rows in `ACTIONS` (what may be
-asked of it).
+A new kind of work is a new row in `JOBS`: the request that begins it, how, and what may be asked of it.
 """
 
 import gc
 import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from napari_sparseseg.requests import (
     CloseImage,
     Configure,
     KeepState,
+    LabelBoxes,
     Look,
     OpenImage,
     Paint,
@@ -55,6 +56,14 @@ Action = Callable[[Any, Any], Event | None]
 """Hands a request to a job: ``action(job, request)``; returns the answer if there is one at once."""
 
 
+@dataclass(frozen=True)
+class JobKind:
+    """How a kind of job is opened, and by request what can be asked of it."""
+
+    open: Opener
+    actions: Mapping[type, Action] = field(default_factory=dict)
+
+
 def open_live_session(request: OpenImage, resources: ExitStack) -> Job:
     """Begin a `live.LiveSession` on the arrays that a request points to.
 
@@ -84,6 +93,22 @@ def open_live_session(request: OpenImage, resources: ExitStack) -> Job:
     )  # fmt: skip
 
 
+def open_box_job(request: LabelBoxes, resources: ExitStack) -> Job:
+    """Begin a `box_job.BoxJob` on the image that a request points to.
+
+    Raises
+    ------
+    InputError
+        If the image is gone.
+    """
+    from napari_sparseseg.box_job import BoxJob
+
+    image = resources.enter_context(_attach(request.image, np.float32)).array
+    if image.ndim != 4:
+        raise InputError(f"{request.name} has {image.ndim} axes instead of 4; open the image again.")
+    return BoxJob(image, request)
+
+
 def _attach(handle: SharedHandle, dtype: type[np.generic]) -> SharedArray:
     if np.dtype(handle.dtype) != dtype:
         raise InputError(
@@ -97,10 +122,7 @@ def _save_model(session: Any, request: SaveModel) -> Event:
     return ModelSaved(request.folder)
 
 
-OPENERS: Mapping[type, Opener] = {OpenImage: open_live_session}
-"""Request that begins a job (and ends the one before) → how."""
-
-ACTIONS: Mapping[type, Action] = {
+LIVE_ACTIONS: Mapping[type, Action] = {
     Configure: lambda session, asked: session.configure(asked.training, asked.network, asked.inference),
     KeepState: lambda session, asked: session.keep_state(Path(asked.state_folder)),
     Paint: lambda session, asked: session.paint(asked.number, asked.voxels, asked.values, asked.source),
@@ -110,7 +132,16 @@ ACTIONS: Mapping[type, Action] = {
     SetClasses: lambda session, asked: session.set_classes(asked.table),
     SaveModel: _save_model,
 }
-"""Request to the job that is open → what it does with it."""
+"""Request to a live session → what it does with it."""
+
+JOBS: Mapping[type, JobKind] = {
+    OpenImage: JobKind(open_live_session, LIVE_ACTIONS),
+    LabelBoxes: JobKind(open_box_job),
+}
+"""Request that begins a job (and ends the one before) → the kind of job.
+
+A request that another kind of job takes is passed over: what it tells is told again to the next job.
+"""
 
 _ASKED_FOR = (Restart, SaveModel)
 """Requests that a user waits for; the others may well come when there is no job (any more)."""
@@ -123,19 +154,20 @@ class Desk:
 
     Parameters
     ----------
-    openers, actions
-        As `OPENERS` and `ACTIONS`.
+    jobs
+        As `JOBS`.
     send
         Sends an event with the generation that it belongs to.
     """
 
     def __init__(
         self,
-        openers: Mapping[type, Opener],
-        actions: Mapping[type, Action],
+        jobs: Mapping[type, JobKind],
         send: Callable[[Event, int], None],
     ) -> None:
-        self._openers, self._actions, self._send = openers, actions, send
+        self._jobs, self._send = jobs, send
+        self._known = {request for kind in jobs.values() for request in kind.actions}
+        self._actions: Mapping[type, Action] = {}
         self._generation = NO_SESSION
         self._job: Job | None = None
         self._work: Generator[Event, None, None] | None = None
@@ -152,16 +184,16 @@ class Desk:
         request = message.item
         kind = type(request)
         self._waiting = False
-        if kind in self._openers:
+        if kind in self._jobs:
             self.close()
             self._generation = message.generation
             self._attempt(lambda: self._open(request), message.generation)
         elif isinstance(request, CloseImage):
             self.close()
-        elif kind not in self._actions:
+        elif kind not in self._known:
             text = f"the background worker does not know what {kind.__name__} means; install it anew."
             self._send(Failed(text), NO_SESSION)
-        elif self._job is not None:
+        elif self._job is not None and kind in self._actions:
             job, action = self._job, self._actions[kind]
             # Whoever asked wants the answer, whatever is open by the time it arrives.
             answer = self._attempt(lambda: action(job, request), NO_SESSION, forgiving=True)
@@ -192,7 +224,8 @@ class Desk:
         self._let_go()
 
     def _open(self, request: Any) -> None:
-        self._job = self._openers[type(request)](request, self._resources)
+        kind = self._jobs[type(request)]
+        self._job, self._actions = kind.open(request, self._resources), kind.actions
         self._work = self._job.run()
 
     def _attempt(

@@ -22,6 +22,7 @@ from napari_sparseseg.events import (
 from napari_sparseseg.requests import OpenImage
 from napari_sparseseg.shared_array import SharedArray
 from napari_sparseseg.worker import run_worker
+from napari_sparseseg.worker_desk import LIVE_ACTIONS, JobKind
 
 
 class StandInSession:
@@ -102,4 +103,4 @@ def warm_up():
 
 
 if __name__ == "__main__":
-    run_worker(warm_up=warm_up, openers={OpenImage: StandInSession})
+    run_worker(warm_up=warm_up, jobs={OpenImage: JobKind(StandInSession, LIVE_ACTIONS)})

@@ -11,7 +11,7 @@ from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Failed, ImageReady, ModelSaved, Noted, StrokeLearnt, Waiting
 from napari_sparseseg.messages import NO_SESSION, Message
 from napari_sparseseg.requests import CloseImage, Look, OpenImage, Request, SaveModel
-from napari_sparseseg.worker_desk import ACTIONS, OPENERS, Desk, open_live_session
+from napari_sparseseg.worker_desk import JOBS, LIVE_ACTIONS, Desk, JobKind, open_live_session
 
 
 class Job:
@@ -46,8 +46,8 @@ class Office:
 
     def __init__(self):
         self.sent, self.diary = [], []
-        openers = {OpenImage: lambda request, resources: Job(self.diary, resources)}
-        self.desk = Desk(openers, ACTIONS, lambda event, generation: self.sent.append((event, generation)))
+        kind = JobKind(lambda request, resources: Job(self.diary, resources), LIVE_ACTIONS)
+        self.desk = Desk({OpenImage: kind}, lambda event, generation: self.sent.append((event, generation)))
 
     def take(self, request, generation=1):
         self.desk.take(Message(request, generation))
@@ -72,7 +72,8 @@ def image():
 
 
 def test_every_request_is_understood():
-    assert {*OPENERS, *ACTIONS, CloseImage} == set(get_args(Request))
+    actions = {request for kind in JOBS.values() for request in kind.actions}
+    assert {*JOBS, *actions, CloseImage} == set(get_args(Request))
 
 
 def test_events_carry_the_number_of_their_session_and_answers_none(office, image):
@@ -157,7 +158,7 @@ def test_a_session_works_on_the_shared_memory_and_lets_go_of_it(image):
     maps = Path("/proc/self/maps")
     own = [handle.path for handle in (image.image.handle, image.prediction.handle, image.uncertainty.handle)]
     sent = []
-    desk = Desk(OPENERS, ACTIONS, lambda event, generation: sent.append(event))
+    desk = Desk(JOBS, lambda event, generation: sent.append(event))
     for generation in range(1, 4):
         desk.take(Message(image.request, generation))
         desk.take(Message(paint(1, [0, 1]), generation))

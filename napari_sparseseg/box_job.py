@@ -1,0 +1,61 @@
+"""Box-to-mask as a job of the worker process."""
+
+from collections.abc import Generator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.annotation import BACKGROUND
+from napari_sparseseg.box_training import BoxedCase, train_from_boxes
+from napari_sparseseg.events import BoxesLabelled, Event
+from napari_sparseseg.requests import LabelBoxes
+from napari_sparseseg.settings import TrainingConfig
+
+
+class BoxJob:
+    """Makes labels of boxes, round by round, as a request asks.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)`` intensities.
+    request
+        What is asked for.
+    """
+
+    def __init__(self, image: NDArray[np.float32], request: LabelBoxes) -> None:
+        self._request = request
+        self._case = BoxedCase(
+            image,
+            request.spacing,
+            request.boxes,
+            self._annotation(image, request.stroke_voxels, request.stroke_values),
+            self._annotation(image, request.truth_voxels, request.truth_values),
+            request.name,
+        )
+
+    def run(self) -> Generator[Event, None, None]:
+        """Work; the last event is `BoxesLabelled`."""
+        asked = self._request
+        training = TrainingConfig(seed=asked.config.seed, device=asked.recursion.device)
+        made = yield from train_from_boxes(
+            [self._case], asked.table, asked.config, asked.recursion, asked.crf, training, asked.network
+        )
+        yield BoxesLabelled(made.fallen_back[0])
+
+    def close(self) -> None:
+        """Keep nothing: the rounds were sent as they were made."""
+
+    def _annotation(
+        self, image: NDArray[np.float32], voxels: NDArray[np.int64], values: NDArray[np.uint8]
+    ) -> NDArray[np.uint8] | None:
+        """Return painted values as an annotation ``(Z, Y, X)``; None where there are none."""
+        rows = np.zeros(256, np.uint8)
+        rows[BACKGROUND] = BACKGROUND
+        for channel, entry in enumerate(self._request.table.classes[1:], start=1):
+            rows[entry.value] = channel + 1
+        if not len(voxels):
+            return None
+        annotation = np.zeros(image.shape[1:], np.uint8)
+        annotation.reshape(-1)[voxels] = rows[values]
+        return annotation

@@ -1,0 +1,410 @@
+"""Recursive training on labels from boxes (Khoreva et al. 2017, "Simple Does It").
+
+A network learns from the labels that a box method made; what it then predicts are the labels of the next
+round.  Between the rounds the labels are de-noised by what the boxes tell; each step can be left out, and
+without any it is the paper's *naive* recursion, which does not improve.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sparseseg.annotation import (
+    BACKGROUND,
+    SOURCE_WEIGHTS,
+    UNLABELLED,
+    ClassTable,
+    OverlapCounter,
+    choose_held_out,
+)
+from napari_sparseseg.box_geometry import Box, Triple, back_to_front, bounding_box, box_overlap, with_margin
+from napari_sparseseg.boxes import check_boxes, label_boxes
+from napari_sparseseg.cases import Case, Region
+from napari_sparseseg.checkpoint import Model
+from napari_sparseseg.dense_crf import refine_probabilities
+from napari_sparseseg.events import BoxRoundMade, Event, WorkDone
+from napari_sparseseg.inference import place_model, predict_region, predict_volume
+from napari_sparseseg.settings import (
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+    split_several,
+)
+from napari_sparseseg.training import train_network
+
+Probabilities = NDArray[np.float32]
+
+_MARGIN_VOXELS = 16  # round all boxes: what the network learns background from
+_MARGIN_SHARE = 0.25
+_UNSURE = 0.75  # a most probable class below this is not learnt from
+_OVERLAP = 0.25
+_SMALLEST = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class BoxedCase:
+    """A volume, its boxes, and what else is known of it.
+
+    Attributes
+    ----------
+    image
+        ``(C, Z, Y, X)`` intensities as read, finite.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    boxes
+        One per object.
+    strokes
+        ``(Z, Y, X)`` the user's own labels: 0 unlabelled, 1 background, 2… classes; None for none.  Some are
+        held out to measure the rounds by, the others win over all that boxes tell.
+    truth
+        ``(Z, Y, X)`` dense: 1 background, 2… classes (0: not known); only measured by.  None for none.
+    name
+        For messages.
+    """
+
+    image: NDArray[np.float32]
+    spacing: tuple[float, float, float]
+    boxes: Sequence[Box]
+    strokes: NDArray[np.uint8] | None = None
+    truth: NDArray[np.uint8] | None = None
+    name: str = "volume"
+
+
+@dataclass(frozen=True, eq=False)
+class BoxTraining:
+    """What box-to-mask has made in its last round.
+
+    Attributes
+    ----------
+    labels
+        Per case ``(Z, Y, X)``: 0 ignore, 1 background, 2… classes.
+    channels
+        Per case ``(Z, Y, X)`` class channels, 0 = background: the dense answer.
+    model
+        The network of the last round; None without rounds.
+    fallen_back
+        Per case the positions of the boxes that fell back to `box_inner`.
+    """
+
+    labels: tuple[NDArray[np.uint8], ...]
+    channels: tuple[NDArray[np.uint8], ...]
+    model: Model | None
+    fallen_back: tuple[tuple[int, ...], ...]
+
+
+def train_from_boxes(
+    cases: Sequence[BoxedCase],
+    table: ClassTable,
+    boxes: BoxConfig,
+    recursion: RecursionConfig,
+    crf: CrfConfig | None = None,
+    training: TrainingConfig | None = None,
+    network: NetworkConfig | None = None,
+) -> Generator[Event, None, BoxTraining]:
+    """Make labels of boxes, and let a network learn from them and mend them round by round.
+
+    Parameters
+    ----------
+    cases
+        Volumes with boxes; one network learns from all of them.
+    table
+        The classes.
+    boxes, recursion, crf, training, network
+        Settings; of `training` its seed, learning rate, batch size, patch size, flips, Dice weight, device
+        and precision are used.
+
+    Returns
+    -------
+    The `BoxTraining` of the last round; on the way a `BoxRoundMade` per round and case, among other events.
+
+    Raises
+    ------
+    InputError
+        If boxes cannot be used (see `boxes.label_boxes`), or their labels cannot be trained on.
+    """
+    work = _BoxTraining(cases, table, boxes, recursion, crf or CrfConfig())
+    yield from work.make_first_labels()
+    for number in range(1, recursion.rounds + 1):
+        yield from work.learn(number, training or TrainingConfig(), network or NetworkConfig())
+        yield from work.mend(number)
+    return work.result()
+
+
+class _BoxTraining:
+    """The cases and what the rounds have made of them."""
+
+    def __init__(
+        self,
+        cases: Sequence[BoxedCase],
+        table: ClassTable,
+        boxes: BoxConfig,
+        recursion: RecursionConfig,
+        crf: CrfConfig,
+    ) -> None:
+        self._cases = [replace(c, boxes=check_boxes(c.boxes, _shape(c))) for c in cases]
+        self._table = table
+        self._config = boxes
+        self._rounds = recursion.rounds
+        self._reset_share = recursion.reset_share
+        self._steps = recursion.round_steps
+        self._denoise = frozenset(split_several(recursion.denoise))
+        self._crf = crf
+        self._regions = [find_box_region(c.boxes, _shape(c)) for c in self._cases]
+        self._strokes, self._held_out = zip(*(_part_strokes(c, boxes.seed) for c in self._cases), strict=True)
+        self._first: list[NDArray[np.uint8]] = []
+        self._labels: list[NDArray[np.uint8]] = []
+        self._channels: list[NDArray[np.uint8]] = []
+        self._fallen_back: list[tuple[int, ...]] = []
+        self._model: Model | None = None
+        self._done = 0.0
+
+    def make_first_labels(self) -> Generator[Event, None, None]:
+        """Round 0: the box method's own labels."""
+        share = 1.0 if self._rounds == 0 else 0.2
+        for index, case in enumerate(self._cases):
+            work = label_boxes(case.image, case.spacing, case.boxes, self._config)
+            try:
+                while True:
+                    event = next(work)
+                    if isinstance(event, WorkDone):
+                        event = WorkDone(share * (index + event.share) / len(self._cases), event.words)
+                    yield event
+            except StopIteration as end:
+                made = end.value
+            self._first.append(made.annotation)
+            self._fallen_back.append(made.fallen_back)
+            self._labels.append(made.annotation)
+            self._channels.append(np.maximum(made.annotation, 1) - np.uint8(1))
+            self._keep_strokes(index)
+            yield self._report(index, 0)
+        self._done = share
+
+    def learn(
+        self, number: int, training: TrainingConfig, network: NetworkConfig
+    ) -> Generator[Event, None, None]:
+        """Let the network learn from the labels, from where it was the round before."""
+        config = replace(training, seconds=0.0, steps=self._steps, preview_weight=0.0, held_out_share=0.0)
+        cases = [
+            Case(c.image, c.spacing, labels, self._weigh(index), c.name, self._regions[index])
+            for index, (c, labels) in enumerate(zip(self._cases, self._labels, strict=True))
+        ]
+        work = train_network(cases, self._table, config, network, initial=self._model)
+        start, share = self._done, 0.8 / self._rounds
+        try:
+            while True:
+                event = next(work)
+                yield event
+                if hasattr(event, "progress"):
+                    yield WorkDone(
+                        start + 0.8 * share * event.progress, f"Round {number} of {self._rounds}: learning"
+                    )
+        except StopIteration as end:
+            self._model = end.value.model
+        self._done = start + 0.8 * share
+
+    def mend(self, number: int) -> Generator[Event, None, None]:
+        """Predict, and de-noise what is predicted, to be the labels of the next round."""
+        assert self._model is not None
+        share = 0.2 * 0.8 / self._rounds / len(self._cases)
+        for index in range(len(self._cases)):
+            yield WorkDone(self._done, f"Round {number} of {self._rounds}: mending the labels")
+            probabilities = yield from self._predict(index)
+            probabilities = self._obey_boxes(index, probabilities)
+            if "crf" in self._denoise:
+                probabilities = yield from self._refine(index, probabilities)
+                probabilities = self._obey_boxes(index, probabilities)
+            self._take(index, probabilities)
+            self._keep_strokes(index)
+            self._done += share
+            yield self._report(index, number)
+
+    def result(self) -> BoxTraining:
+        return BoxTraining(tuple(self._labels), tuple(self._channels), self._model, tuple(self._fallen_back))
+
+    # -- inside --
+
+    def _weigh(self, index: int) -> NDArray[np.float32]:
+        """Return the weight of each label by where it comes from."""
+        weights = np.full(self._labels[index].shape, SOURCE_WEIGHTS["box"], np.float32)
+        strokes = self._strokes[index]
+        if strokes is not None:
+            weights[strokes > 0] = SOURCE_WEIGHTS["stroke"]
+        return weights
+
+    def _predict(self, index: int) -> Generator[Event, None, Probabilities]:
+        """Return the class probabilities ``(K, …)`` in the region of a case."""
+        case, region, model = self._cases[index], self._regions[index], self._model
+        assert model is not None
+        placed = place_model(model)
+        if model.spacing == case.spacing:
+            normalised = model.normalisation.apply(case.image)
+            return (yield from predict_region(placed, normalised, region, _OVERLAP))
+        config = InferenceConfig(overlap=_OVERLAP)
+        prediction = yield from predict_volume(
+            model, case.image, case.spacing, config, probabilities=True, placed=placed
+        )
+        assert prediction.probabilities is not None
+        return prediction.probabilities[(slice(None), *region)].astype(np.float32)
+
+    def _obey_boxes(self, index: int, probabilities: Probabilities) -> Probabilities:
+        """Give no chance to a class where the boxes rule it out (steps *class* and *outside*)."""
+        if not self._denoise & {"class", "outside"}:
+            return probabilities
+        boxes, region = self._local_boxes(index), self._regions[index]
+        inside = np.zeros((len(self._table), *(edge.stop - edge.start for edge in region)), bool)
+        for box in boxes:
+            inside[(box.label - 1, *box.region)] = True
+        any_box = inside.any(0)
+        allowed = np.ones(inside.shape, bool)
+        for channel in range(1, len(self._table)):
+            if "class" in self._denoise:
+                allowed[channel] &= inside[channel] | ~any_box
+            if "outside" in self._denoise:
+                allowed[channel] &= any_box
+        kept = np.where(allowed, probabilities, np.float32(0))
+        kept[0] += _SMALLEST
+        kept /= kept.sum(0)
+        return kept
+
+    def _refine(self, index: int, probabilities: Probabilities) -> Generator[Event, None, Probabilities]:
+        """Move borders to the image's edges, box by box (step *crf*)."""
+        case, region = self._cases[index], self._regions[index]
+        image = case.image[(slice(None), *region)]
+        shape = (image.shape[1], image.shape[2], image.shape[3])
+        refined = probabilities.copy()
+        for box in back_to_front(self._local_boxes(index)):
+            depth, height, width = (max(2, round(_MARGIN_SHARE * length)) for length in box.shape)
+            part = with_margin(box, (depth, height, width), shape)
+            mended = refine_probabilities(
+                image[(slice(None), *part)],
+                np.ascontiguousarray(probabilities[(slice(None), *part)]),
+                case.spacing,
+                self._crf,
+            )
+            inner = tuple(
+                slice(a - edge.start, b - edge.start)
+                for a, b, edge in zip(box.start, box.stop, part, strict=True)
+            )
+            refined[(slice(None), *box.region)] = mended[(slice(None), *inner)]
+            yield WorkDone(self._done, "Moving borders to the image's edges")
+        return refined
+
+    def _take(self, index: int, probabilities: Probabilities) -> None:
+        """Make labels of probabilities; reset boxes and ignore what is unsure where that is asked for."""
+        region = self._regions[index]
+        channels = probabilities.argmax(0).astype(np.uint8)
+        labels = channels + np.uint8(1)
+        if "ignore" in self._denoise:
+            inside = np.zeros(labels.shape, bool)
+            for box in self._local_boxes(index):
+                inside[box.region] = True
+            labels[inside & (probabilities.max(0) < _UNSURE)] = UNLABELLED
+        if "reset" in self._denoise:
+            self._reset(index, labels, channels)
+        whole = np.full(_shape(self._cases[index]), BACKGROUND, np.uint8)
+        whole[region] = labels
+        dense = np.zeros(whole.shape, np.uint8)
+        dense[region] = channels
+        self._labels[index], self._channels[index] = whole, dense
+
+    def _reset(self, index: int, labels: NDArray[np.uint8], channels: NDArray[np.uint8]) -> None:
+        """Give up segments that fill too little of their boxes, in place (step *reset*)."""
+        first = self._first[index][self._regions[index]]
+        for box in back_to_front(self._local_boxes(index)):
+            found = np.count_nonzero(channels[box.region] == box.label - 1)
+            if found < self._reset_share * box.volume:
+                part, before = labels[box.region], first[box.region]
+                own = (before == box.label) | (before == UNLABELLED) | (part == box.label)
+                part[own] = before[own]
+                dense = channels[box.region]
+                dense[own] = np.maximum(before[own], 1) - 1
+
+    def _local_boxes(self, index: int) -> list[Box]:
+        z, y, x = (edge.start for edge in self._regions[index])
+        return [
+            Box(
+                (b.start[0] - z, b.start[1] - y, b.start[2] - x),
+                (b.stop[0] - z, b.stop[1] - y, b.stop[2] - x),
+                b.label,
+            )
+            for b in self._cases[index].boxes
+        ]
+
+    def _keep_strokes(self, index: int) -> None:
+        """Let the user's own labels win over all that boxes tell."""
+        strokes = self._strokes[index]
+        if strokes is not None:
+            where = strokes > 0
+            self._labels[index] = np.where(where, strokes, self._labels[index])
+            self._channels[index] = np.where(where, strokes - np.uint8(1), self._channels[index])
+
+    def _report(self, index: int, number: int) -> BoxRoundMade:
+        region, case = self._regions[index], self._cases[index]
+        labels, channels = self._labels[index], self._channels[index]
+        return BoxRoundMade(
+            index,
+            number,
+            tuple((edge.start, edge.stop) for edge in region),  # type: ignore[arg-type]
+            labels[region].copy(),
+            channels[region].copy(),
+            measure_quality(channels, case, self._held_out[index], self._table),
+            measure_agreement(channels, case.boxes),
+        )
+
+
+def find_box_region(boxes: Sequence[Box], shape: Triple) -> Region:
+    """Return the box that holds all boxes and a margin: there the network learns and answers."""
+    start = tuple(min(box.start[axis] for box in boxes) for axis in range(3))
+    stop = tuple(max(box.stop[axis] for box in boxes) for axis in range(3))
+    around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), boxes[0].label)
+    return with_margin(around, (_MARGIN_VOXELS,) * 3, shape)
+
+
+def measure_quality(
+    channels: NDArray[np.uint8], case: BoxedCase, held_out: NDArray[np.int64], table: ClassTable
+) -> dict[str, float]:
+    """Return Dice by class name of a dense answer against the truth, else against held-out strokes."""
+    if case.truth is not None:
+        known = np.flatnonzero(case.truth > 0)
+        reference = case.truth.reshape(-1)[known]
+    elif case.strokes is not None and len(held_out):
+        known, reference = held_out, case.strokes.reshape(-1)[held_out]
+    else:
+        return {}
+    counter = OverlapCounter(len(table))
+    counter.add(reference.astype(np.int64) - 1, channels.reshape(-1)[known])
+    per_class = zip(table.names[1:], counter.dice().tolist(), strict=True)
+    return {name: dice for name, dice in per_class if dice == dice}
+
+
+def measure_agreement(channels: NDArray[np.uint8], boxes: Sequence[Box]) -> float:
+    """Return the mean IoU of each box with the bounding box of what was found of its class in it."""
+    overlaps = []
+    for box in boxes:
+        found = bounding_box(channels[box.region] == box.label - 1, box.label)
+        own = Box((0, 0, 0), box.shape, box.label)
+        overlaps.append(0.0 if found is None else box_overlap(found, own))
+    return float(np.mean(overlaps))
+
+
+def _part_strokes(case: BoxedCase, seed: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.int64]]:
+    """Part strokes into those to learn from, and the flat indices of those to measure by."""
+    nothing = np.zeros(0, np.int64)
+    if case.strokes is None or not (case.strokes > BACKGROUND).any():
+        return case.strokes, nothing
+    if case.truth is not None:
+        return case.strokes, nothing
+    held_out = choose_held_out([case.strokes], 0.3, np.random.default_rng(seed))[0]
+    learnt = case.strokes.copy()
+    learnt.reshape(-1)[held_out] = UNLABELLED
+    return learnt, held_out
+
+
+def _shape(case: BoxedCase) -> Triple:
+    depth, height, width = case.image.shape[1:]
+    return depth, height, width
