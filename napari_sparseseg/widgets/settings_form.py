@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QLocale, QSignalBlocker, Signal
+from qtpy.QtCore import QLocale, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -14,14 +14,23 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QSpinBox,
+    QVBoxLayout,
     QWidget,
 )
 
-from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.settings import (
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+    split_several,
+)
 from napari_sparseseg.widgets.percent_slider import make_percent_slider
 from napari_sparseseg.widgets.wheel_guard import WheelGuard
 
-Config = NetworkConfig | TrainingConfig | InferenceConfig
+Config = NetworkConfig | TrainingConfig | InferenceConfig | BoxConfig | RecursionConfig | CrfConfig
 
 _MOST = 10**9  # where a setting has no maximum
 _DECIMALS = 6
@@ -43,7 +52,8 @@ class SettingsForm(QWidget):
     first
         Names of fields to put on top, in this order.
     words
-        By field: the values to choose from and how to call them; fields with choices need none.
+        By field: the values to choose from and how to call them; fields with choices need none.  For a field
+        of several names: what its check boxes say.
     parent
         Its owner in Qt.
     """
@@ -111,6 +121,10 @@ class SettingsForm(QWidget):
         label.setToolTip(metadata["help"])
         label.setMinimumWidth(_LABEL_WIDTH)
         label.setBuddy(widget)
+        if isinstance(widget, CheckColumn):  # its texts need the whole width
+            layout.addRow(label)
+            layout.addRow(widget)
+            return
         layout.addRow(label, widget)
 
     def _take(self, name: str, value: Any) -> None:
@@ -132,6 +146,10 @@ def _make_editor(
     metadata: Mapping[str, Any], value: Any, words: Mapping[Any, str] | None, take: Callable[[Any], None]
 ) -> _Editor:
     """Make the widget that suits a field; `take` is called with what the user has entered."""
+    if metadata["several"] is not None:
+        column = CheckColumn({name: (words or {}).get(name, name) for name in metadata["several"]})
+        column.changed.connect(take)
+        return _Editor(column, column.show_names)
     if words is not None or metadata["choices"] is not None:
         choices = metadata["choices"] if metadata["choices"] is not None else tuple(words or ())
         return _make_choice({choice: (words or {}).get(choice, choice) for choice in choices}, take)
@@ -181,6 +199,46 @@ def _make_slider(maximum: float, take: Callable[[Any], None]) -> _Editor:
     slider.valueChanged.connect(lambda _: settle())
     slider.sliderReleased.connect(settle)
     return _Editor(slider, lambda share: slider.setValue(round(share * 100)))
+
+
+class CheckColumn(QWidget):
+    """Check boxes below each other, for a setting that holds several names.
+
+    Parameters
+    ----------
+    words
+        By name, in the order in which they are joined: what its box says.
+    """
+
+    changed = Signal(str)
+    """The ticked names, joined by commas; "none" when there is none."""
+
+    def __init__(self, words: Mapping[str, str]) -> None:
+        super().__init__()
+        self._boxes = {name: QCheckBox(text) for name, text in words.items()}
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 0, 0, 0)
+        layout.setSpacing(3)
+        for box in self._boxes.values():
+            box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+            box.clicked.connect(lambda _: self.changed.emit(self.names))
+            layout.addWidget(box)
+        self.setFocusProxy(next(iter(self._boxes.values())))
+
+    @property
+    def names(self) -> str:
+        """What is ticked, as `changed` says it."""
+        return ",".join(name for name, box in self._boxes.items() if box.isChecked()) or "none"
+
+    def box(self, name: str) -> QCheckBox:
+        """Return the check box of a name."""
+        return self._boxes[name]
+
+    def show_names(self, value: str) -> None:
+        """Tick the names in a setting's value, and no other."""
+        ticked = split_several(value)
+        for name, box in self._boxes.items():
+            box.setChecked(name in ticked)
 
 
 class _PlainSpinBox(QDoubleSpinBox):

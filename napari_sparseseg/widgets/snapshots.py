@@ -6,7 +6,15 @@ A string that says why something cannot be done now is empty when it can.
 from dataclasses import dataclass, field
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.settings import (
+    LIVE_TRAINING,
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+)
 
 ORIENTATIONS = ("axial", "coronal", "sagittal")
 """Names of the slices across axes 0, 1 and 2 of a volume ``(Z, Y, X)``."""
@@ -143,3 +151,110 @@ class DockState:
     project: str = ""
     saved: str = ""
     offer: str = ""
+
+
+@dataclass(frozen=True)
+class BoxRow:
+    """One box in the list of the Boxes panel.
+
+    Attributes
+    ----------
+    number
+        Of the box in the project.
+    value
+        Painted value of its class.
+    size
+        Its size in words ("42 × 38 × 20 mm").
+    first, last
+        Slices of the visible orientation that it reaches over, both included, counted from 0.
+    warning
+        What should be mended, in words ("only 1 slice deep"); empty when nothing is wrong.
+    """
+
+    number: int
+    value: int
+    size: str
+    first: int
+    last: int
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """One set of labels made from the boxes: round 0 is the method's own, the others a network's.
+
+    Attributes
+    ----------
+    number
+        Of the round.
+    words
+        What it is ("GrabCut, before training", "round 2").
+    agreement
+        Its mean Dice against what is known (0–1), None where nothing is.
+    """
+
+    number: int
+    words: str
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class BoxesState:
+    """The Boxes panel.
+
+    Attributes
+    ----------
+    table, selected
+        The classes, and the painted value (≥ 2) that a new box gets.
+    drawing
+        Whether the rectangle tool is in the user's hand.
+    rows, chosen
+        The boxes, and the number of the one that is marked (None for none).
+    orientation, slice_index, slice_count
+        Axis across which the visible slice lies, its index, and how many there are.
+    boxes, recursion, crf
+        The settings.
+    running
+        Whether masks are being made.
+    progress
+        Share done, 0–1; None while it is not known.
+    sentence
+        What goes on or what came of it, in words; may be empty.
+    rounds, shown_round, kept_round
+        What was made, which of it the layer shows, and which was kept as labels (None for none).
+    truths, truth
+        What the rounds can be compared with (the first entry is "strokes"; the others are names of Labels
+        layers), and the chosen one.
+    notes
+        Sentences that the user should read, as "box 2 (liver): … fell back to box_inner".
+    folder
+        Where to offer files.
+    why_no_draw, why_no_run, why_no_keep, why_no_clear
+        Reasons why not; empty when it can be done.
+    """
+
+    table: ClassTable = field(default_factory=lambda: ClassTable.from_values([2]))
+    selected: int = 2
+    drawing: bool = False
+    rows: tuple[BoxRow, ...] = ()
+    chosen: int | None = None
+    orientation: int = 0
+    slice_index: int = 0
+    slice_count: int = 0
+    boxes: BoxConfig = field(default_factory=BoxConfig)
+    recursion: RecursionConfig = field(default_factory=RecursionConfig)
+    crf: CrfConfig = field(default_factory=CrfConfig)
+    running: bool = False
+    progress: float | None = None
+    sentence: str = ""
+    rounds: tuple[RoundRow, ...] = ()
+    shown_round: int | None = None
+    kept_round: int | None = None
+    truths: tuple[str, ...] = ("strokes",)
+    truth: str = "strokes"
+    notes: tuple[str, ...] = ()
+    folder: str = ""
+    why_no_draw: str = "Open an image first."
+    why_no_run: str = "Draw a box first."
+    why_no_keep: str = "There are no labels from boxes yet."
+    why_no_clear: str = "No labels from boxes are kept."

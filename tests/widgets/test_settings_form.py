@@ -9,12 +9,21 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QCheckBox, QLabel, QSlider
 
-from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.settings import (
+    DENOISING,
+    LIVE_TRAINING,
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+)
 from napari_sparseseg.widgets.settings_form import SettingsForm
 from tests.widgets.conftest import wait_for
 from tests.widgets.panel_window import click, cut_off, record, shown, turn_wheel
 
-CLASSES = (NetworkConfig, TrainingConfig, InferenceConfig)
+CLASSES = (NetworkConfig, TrainingConfig, InferenceConfig, BoxConfig, RecursionConfig, CrfConfig)
 SLIDER = "overlap"
 
 
@@ -23,6 +32,9 @@ def values_of(entry):
     metadata, minimum, maximum = entry.metadata, entry.metadata["minimum"], entry.metadata["maximum"]
     if metadata["choices"] is not None:
         return st.sampled_from(metadata["choices"])
+    if metadata["several"] is not None:
+        names = st.lists(st.sampled_from(metadata["several"]), unique=True)
+        return names.map(lambda given: ",".join(given) or "none")
     if isinstance(entry.default, bool):
         return st.booleans()
     if isinstance(entry.default, int):
@@ -160,3 +172,31 @@ def test_the_wheel_changes_nothing_in_passing():
             assert turn_wheel(editor)
             assert form.config != before
         assert len(heard) == len(editors)
+
+
+def test_several_names_are_a_column_of_check_boxes():
+    words = {"denoise": {"class": "Drop other classes"}}
+    with shown(SettingsForm(RecursionConfig(), words=words)) as form:
+        heard, column = record(form, "changed"), form.editor("denoise")
+        assert [box.text() for box in column.findChildren(QCheckBox)] == [
+            "Drop other classes",
+            *DENOISING[1:],
+        ]
+        assert all(column.box(name).isChecked() for name in DENOISING)
+        click(column.box("outside"))
+        column.box("crf").setFocus()
+        QTest.keyClick(column.box("crf"), Qt.Key.Key_Space)
+        click(column.box("outside"))
+        assert [config.denoise for _, config in heard] == [
+            "class,reset,crf,ignore",
+            "class,reset,ignore",
+            "class,outside,reset,ignore",
+        ]
+        heard.clear()
+        form.show_config(RecursionConfig(denoise="ignore, class"))
+        assert [name for name in DENOISING if column.box(name).isChecked()] == ["class", "ignore"]
+        assert form.config.denoise == "ignore, class"
+        click(column.box("class"))
+        click(column.box("ignore"))
+        click(column.box("reset"))
+        assert [config.denoise for _, config in heard] == ["ignore", "none", "reset"]
