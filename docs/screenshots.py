@@ -62,7 +62,7 @@ def main() -> None:
     robot.wait(lambda: any(isinstance(e, PictureCompleted) for e in events), what="the preview")
     paint(SLICES[2], 12)
     viewer.dims.set_current_step(0, SHOWN)
-    dock.tabs.setCurrentIndex(1)
+    dock.show_panel("Train")
     coordinator.predict.train(True)
     robot.wait(
         lambda: any(isinstance(e, StepDone) and e.step >= STEPS for e in events), 240, "the network's steps"
@@ -72,7 +72,7 @@ def main() -> None:
     coordinator.predict.train(False)
     before = len(events)
     robot.wait(lambda: any(isinstance(e, PictureCompleted) for e in events[before:]), what="the last picture")
-    dock.tabs.setCurrentIndex(2)
+    dock.show_panel("Predict")
     coordinator.predict.suggest_slice()
     picture("quick_start_3.png")
     viewer.close()

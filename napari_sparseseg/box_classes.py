@@ -11,7 +11,8 @@ def match_classes(
 ) -> tuple[list[int], dict[int, str]]:
     """Find the class of each box among those known, and make a class of what is not known.
 
-    A name counts before a value: files of other programs number their classes as they like.
+    A name counts before a value: files of other programs number their classes as they like.  A box that has
+    only a value is of the class that other boxes of the file name with it, or else of the known one.
 
     Parameters
     ----------
@@ -35,25 +36,26 @@ def match_classes(
         If there are more classes than values.
     """
     names = dict(known)
+    value_of = {name.casefold(): value for value, name in reversed(names.items())}
+    told: dict[int | None, str] = {
+        box.value: box.name for box in reversed(boxes) if box.name and box.value is not None
+    }
     values = []
     for box in boxes:
-        value = _find(box, names)
+        name = box.name or told.get(box.value, "")
+        if not name and box.value is not None and box.value in known:
+            values.append(box.value)
+            continue
+        name = name or f"class {box.value}"
+        value = value_of.get(name.casefold())
         if value is None:
             wanted = box.value
             usable = wanted is not None and wanted in allowed and wanted not in names
             value = wanted if wanted is not None and usable else _free(names, allowed)
-            names[value] = box.name or f"class {wanted}"
+            names[value] = name
+            value_of[name.casefold()] = value
         values.append(value)
     return values, names
-
-
-def _find(box: NamedBox, names: Mapping[int, str]) -> int | None:
-    if box.name:
-        wanted = box.name.casefold()
-        return next((value for value, name in names.items() if name.casefold() == wanted), None)
-    if box.value is not None and box.value in names:
-        return box.value
-    return _find(NamedBox(box.start, box.stop, f"class {box.value}"), names)
 
 
 def _free(names: Mapping[int, str], allowed: range) -> int:

@@ -1,7 +1,7 @@
 """Bounding boxes on the voxel grid: inside a volume, inside each other, and in front of each other."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,14 @@ def with_margin(box: Box, margin: Triple, shape: Triple) -> Region:
         for a, b, m, length in zip(box.start, box.stop, margin, shape, strict=True)
     )
     return z, y, x
+
+
+def surrounding_region(boxes: Sequence[Box], margin: int, shape: Triple) -> Region:
+    """Return the region of a volume that holds all of some boxes and `margin` voxels round them."""
+    start = tuple(min(box.start[axis] for box in boxes) for axis in range(3))
+    stop = tuple(max(box.stop[axis] for box in boxes) for axis in range(3))
+    around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), boxes[0].label)
+    return with_margin(around, (margin, margin, margin), shape)
 
 
 def back_to_front(boxes: Iterable[Box]) -> list[Box]:

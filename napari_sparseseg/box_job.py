@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import BACKGROUND
-from napari_sparseseg.box_training import BoxedCase, train_from_boxes
-from napari_sparseseg.events import BoxesLabelled, Event
+from napari_sparseseg.box_cases import BoxedCase
+from napari_sparseseg.box_training import train_from_boxes
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import BoxesLabelled, BoxRoundMade, Event, Noted, WorkDone
 from napari_sparseseg.requests import LabelBoxes
 from napari_sparseseg.settings import TrainingConfig
 
@@ -38,10 +40,16 @@ class BoxJob:
         """Work; the last event is `BoxesLabelled`."""
         asked = self._request
         training = TrainingConfig(seed=asked.config.seed, device=asked.recursion.device)
-        made = yield from train_from_boxes(
+        work = train_from_boxes(
             [self._case], asked.table, asked.config, asked.recursion, asked.crf, training, asked.network
         )
-        yield BoxesLabelled(made.fallen_back[0])
+        try:
+            while True:
+                event = next(work)
+                if isinstance(event, WorkDone | BoxRoundMade | Noted):  # the rest is of the network's inside
+                    yield event
+        except StopIteration as end:
+            yield BoxesLabelled(end.value.fallen_back[0])
 
     def close(self) -> None:
         """Keep nothing: the rounds were sent as they were made."""
@@ -56,6 +64,8 @@ class BoxJob:
             rows[entry.value] = channel + 1
         if not len(voxels):
             return None
+        if not 0 <= voxels.min() <= voxels.max() < image[0].size:
+            raise InputError("a label lies outside the volume; choose the image again.")
         annotation = np.zeros(image.shape[1:], np.uint8)
         annotation.reshape(-1)[voxels] = rows[values]
         return annotation

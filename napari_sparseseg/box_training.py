@@ -11,20 +11,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import (
-    BACKGROUND,
-    SOURCE_WEIGHTS,
-    UNLABELLED,
-    ClassTable,
-    OverlapCounter,
-    choose_held_out,
+from napari_sparseseg.annotation import BACKGROUND, SOURCE_WEIGHTS, UNLABELLED, ClassTable
+from napari_sparseseg.box_cases import (
+    BoxedCase,
+    check_boxed_cases,
+    find_box_region,
+    measure_agreement,
+    measure_quality,
+    part_strokes,
 )
-from napari_sparseseg.box_geometry import Box, Triple, back_to_front, bounding_box, box_overlap, with_margin
+from napari_sparseseg.box_geometry import Box, back_to_front, with_margin
 from napari_sparseseg.boxes import check_boxes, label_boxes
-from napari_sparseseg.cases import Case, Region
+from napari_sparseseg.cases import Case
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.dense_crf import refine_probabilities
-from napari_sparseseg.events import BoxRoundMade, Event, WorkDone
+from napari_sparseseg.events import BoxRoundMade, Event, Noted, StepDone, WorkDone
 from napari_sparseseg.inference import place_model, predict_region, predict_volume
 from napari_sparseseg.settings import (
     BoxConfig,
@@ -39,40 +40,10 @@ from napari_sparseseg.training import train_network
 
 Probabilities = NDArray[np.float32]
 
-_MARGIN_VOXELS = 16  # round all boxes: what the network learns background from
 _MARGIN_SHARE = 0.25
 _UNSURE = 0.75  # a most probable class below this is not learnt from
 _OVERLAP = 0.25
 _SMALLEST = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class BoxedCase:
-    """A volume, its boxes, and what else is known of it.
-
-    Attributes
-    ----------
-    image
-        ``(C, Z, Y, X)`` intensities as read, finite.
-    spacing
-        Voxel size in mm ``(Z, Y, X)``.
-    boxes
-        One per object.
-    strokes
-        ``(Z, Y, X)`` the user's own labels: 0 unlabelled, 1 background, 2… classes; None for none.  Some are
-        held out to measure the rounds by, the others win over all that boxes tell.
-    truth
-        ``(Z, Y, X)`` dense: 1 background, 2… classes (0: not known); only measured by.  None for none.
-    name
-        For messages.
-    """
-
-    image: NDArray[np.float32]
-    spacing: tuple[float, float, float]
-    boxes: Sequence[Box]
-    strokes: NDArray[np.uint8] | None = None
-    truth: NDArray[np.uint8] | None = None
-    name: str = "volume"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,17 +92,34 @@ def train_from_boxes(
     Returns
     -------
     The `BoxTraining` of the last round; on the way a `BoxRoundMade` per round and case, among other events.
+    A round in which no class is left is the last one.
 
     Raises
     ------
     InputError
-        If boxes cannot be used (see `boxes.label_boxes`), or their labels cannot be trained on.
+        If boxes cannot be used (see `boxes.label_boxes`), what belongs to a volume has another shape, or the
+        labels cannot be trained on.
     """
-    work = _BoxTraining(cases, table, boxes, recursion, crf or CrfConfig())
+    work = _BoxTraining(
+        cases,
+        table,
+        boxes,
+        recursion,
+        crf or CrfConfig(),
+        training or TrainingConfig(),
+        network or NetworkConfig(),
+    )
     yield from work.make_first_labels()
     for number in range(1, recursion.rounds + 1):
-        yield from work.learn(number, training or TrainingConfig(), network or NetworkConfig())
+        if number > 1 and not work.can_go_on:
+            yield Noted(
+                f"Round {number - 1} left no voxel of any class, so there is nothing more to learn from; "
+                "the rounds end here."
+            )
+            break
+        yield from work.learn(number)
         yield from work.mend(number)
+    yield WorkDone(1.0, "All rounds are made")
     return work.result()
 
 
@@ -145,23 +133,36 @@ class _BoxTraining:
         boxes: BoxConfig,
         recursion: RecursionConfig,
         crf: CrfConfig,
+        training: TrainingConfig,
+        network: NetworkConfig,
     ) -> None:
-        self._cases = [replace(c, boxes=check_boxes(c.boxes, _shape(c))) for c in cases]
+        check_boxed_cases(cases, table)
+        self._cases = [replace(c, boxes=check_boxes(c.boxes, c.shape)) for c in cases]
         self._table = table
         self._config = boxes
         self._rounds = recursion.rounds
         self._reset_share = recursion.reset_share
-        self._steps = recursion.round_steps
+        self._training = replace(
+            training, seconds=0.0, steps=recursion.round_steps, preview_weight=0.0, held_out_share=0.0
+        )
+        self._network = network
         self._denoise = frozenset(split_several(recursion.denoise))
         self._crf = crf
-        self._regions = [find_box_region(c.boxes, _shape(c)) for c in self._cases]
-        self._strokes, self._held_out = zip(*(_part_strokes(c, boxes.seed) for c in self._cases), strict=True)
+        self._regions = [find_box_region(c.boxes, c.shape) for c in self._cases]
+        self._strokes, self._held_out = zip(*(part_strokes(c, boxes.seed) for c in self._cases), strict=True)
         self._first: list[NDArray[np.uint8]] = []
         self._labels: list[NDArray[np.uint8]] = []
         self._channels: list[NDArray[np.uint8]] = []
         self._fallen_back: list[tuple[int, ...]] = []
         self._model: Model | None = None
         self._done = 0.0
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the labels still hold background and a class."""
+        return any((labels == BACKGROUND).any() for labels in self._labels) and any(
+            (labels > BACKGROUND).any() for labels in self._labels
+        )
 
     def make_first_labels(self) -> Generator[Event, None, None]:
         """Round 0: the box method's own labels."""
@@ -184,22 +185,19 @@ class _BoxTraining:
             yield self._report(index, 0)
         self._done = share
 
-    def learn(
-        self, number: int, training: TrainingConfig, network: NetworkConfig
-    ) -> Generator[Event, None, None]:
+    def learn(self, number: int) -> Generator[Event, None, None]:
         """Let the network learn from the labels, from where it was the round before."""
-        config = replace(training, seconds=0.0, steps=self._steps, preview_weight=0.0, held_out_share=0.0)
         cases = [
             Case(c.image, c.spacing, labels, self._weigh(index), c.name, self._regions[index])
             for index, (c, labels) in enumerate(zip(self._cases, self._labels, strict=True))
         ]
-        work = train_network(cases, self._table, config, network, initial=self._model)
+        work = train_network(cases, self._table, self._training, self._network, initial=self._model)
         start, share = self._done, 0.8 / self._rounds
         try:
             while True:
                 event = next(work)
                 yield event
-                if hasattr(event, "progress"):
+                if isinstance(event, StepDone):
                     yield WorkDone(
                         start + 0.8 * share * event.progress, f"Round {number} of {self._rounds}: learning"
                     )
@@ -224,7 +222,8 @@ class _BoxTraining:
             yield self._report(index, number)
 
     def result(self) -> BoxTraining:
-        return BoxTraining(tuple(self._labels), tuple(self._channels), self._model, tuple(self._fallen_back))
+        labels, channels = zip(*map(self._with_all_strokes, range(len(self._cases))), strict=True)
+        return BoxTraining(labels, channels, self._model, tuple(self._fallen_back))
 
     # -- inside --
 
@@ -240,7 +239,7 @@ class _BoxTraining:
         """Return the class probabilities ``(K, …)`` in the region of a case."""
         case, region, model = self._cases[index], self._regions[index], self._model
         assert model is not None
-        placed = place_model(model)
+        placed = place_model(model, self._training.device, self._training.precision)
         if model.spacing == case.spacing:
             normalised = model.normalisation.apply(case.image)
             return (yield from predict_region(placed, normalised, region, _OVERLAP))
@@ -306,7 +305,7 @@ class _BoxTraining:
             labels[inside & (probabilities.max(0) < _UNSURE)] = UNLABELLED
         if "reset" in self._denoise:
             self._reset(index, labels, channels)
-        whole = np.full(_shape(self._cases[index]), BACKGROUND, np.uint8)
+        whole = np.full(self._cases[index].shape, BACKGROUND, np.uint8)
         whole[region] = labels
         dense = np.zeros(whole.shape, np.uint8)
         dense[region] = channels
@@ -315,11 +314,16 @@ class _BoxTraining:
     def _reset(self, index: int, labels: NDArray[np.uint8], channels: NDArray[np.uint8]) -> None:
         """Give up segments that fill too little of their boxes, in place (step *reset*)."""
         first = self._first[index][self._regions[index]]
-        for box in back_to_front(self._local_boxes(index)):
+        boxes = back_to_front(self._local_boxes(index))
+        covered = np.zeros(labels.shape, np.uint8)
+        for box in boxes:
+            covered[box.region] = np.minimum(covered[box.region], 1) + 1
+        for box in boxes:
             found = np.count_nonzero(channels[box.region] == box.label - 1)
             if found < self._reset_share * box.volume:
                 part, before = labels[box.region], first[box.region]
                 own = (before == box.label) | (before == UNLABELLED) | (part == box.label)
+                own |= (part == UNLABELLED) | (covered[box.region] == 1)
                 part[own] = before[own]
                 dense = channels[box.region]
                 dense[own] = np.maximum(before[own], 1) - 1
@@ -343,68 +347,23 @@ class _BoxTraining:
             self._labels[index] = np.where(where, strokes, self._labels[index])
             self._channels[index] = np.where(where, strokes - np.uint8(1), self._channels[index])
 
+    def _with_all_strokes(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return labels and channels in which also the strokes that were held out have won."""
+        strokes, labels, channels = self._cases[index].strokes, self._labels[index], self._channels[index]
+        if strokes is None:
+            return labels, channels
+        where = strokes > UNLABELLED
+        return np.where(where, strokes, labels), np.where(where, strokes - np.uint8(1), channels)
+
     def _report(self, index: int, number: int) -> BoxRoundMade:
         region, case = self._regions[index], self._cases[index]
-        labels, channels = self._labels[index], self._channels[index]
+        labels, channels = self._with_all_strokes(index)
         return BoxRoundMade(
             index,
             number,
             tuple((edge.start, edge.stop) for edge in region),  # type: ignore[arg-type]
             labels[region].copy(),
             channels[region].copy(),
-            measure_quality(channels, case, self._held_out[index], self._table),
-            measure_agreement(channels, case.boxes),
+            measure_quality(self._channels[index], case, self._held_out[index], self._table),
+            measure_agreement(self._channels[index], case.boxes),
         )
-
-
-def find_box_region(boxes: Sequence[Box], shape: Triple) -> Region:
-    """Return the box that holds all boxes and a margin: there the network learns and answers."""
-    start = tuple(min(box.start[axis] for box in boxes) for axis in range(3))
-    stop = tuple(max(box.stop[axis] for box in boxes) for axis in range(3))
-    around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), boxes[0].label)
-    return with_margin(around, (_MARGIN_VOXELS,) * 3, shape)
-
-
-def measure_quality(
-    channels: NDArray[np.uint8], case: BoxedCase, held_out: NDArray[np.int64], table: ClassTable
-) -> dict[str, float]:
-    """Return Dice by class name of a dense answer against the truth, else against held-out strokes."""
-    if case.truth is not None:
-        known = np.flatnonzero(case.truth > 0)
-        reference = case.truth.reshape(-1)[known]
-    elif case.strokes is not None and len(held_out):
-        known, reference = held_out, case.strokes.reshape(-1)[held_out]
-    else:
-        return {}
-    counter = OverlapCounter(len(table))
-    counter.add(reference.astype(np.int64) - 1, channels.reshape(-1)[known])
-    per_class = zip(table.names[1:], counter.dice().tolist(), strict=True)
-    return {name: dice for name, dice in per_class if dice == dice}
-
-
-def measure_agreement(channels: NDArray[np.uint8], boxes: Sequence[Box]) -> float:
-    """Return the mean IoU of each box with the bounding box of what was found of its class in it."""
-    overlaps = []
-    for box in boxes:
-        found = bounding_box(channels[box.region] == box.label - 1, box.label)
-        own = Box((0, 0, 0), box.shape, box.label)
-        overlaps.append(0.0 if found is None else box_overlap(found, own))
-    return float(np.mean(overlaps))
-
-
-def _part_strokes(case: BoxedCase, seed: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.int64]]:
-    """Part strokes into those to learn from, and the flat indices of those to measure by."""
-    nothing = np.zeros(0, np.int64)
-    if case.strokes is None or not (case.strokes > BACKGROUND).any():
-        return case.strokes, nothing
-    if case.truth is not None:
-        return case.strokes, nothing
-    held_out = choose_held_out([case.strokes], 0.3, np.random.default_rng(seed))[0]
-    learnt = case.strokes.copy()
-    learnt.reshape(-1)[held_out] = UNLABELLED
-    return learnt, held_out
-
-
-def _shape(case: BoxedCase) -> Triple:
-    depth, height, width = case.image.shape[1:]
-    return depth, height, width

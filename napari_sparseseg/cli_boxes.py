@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_sparseseg.annotation import ClassTable
-    from napari_sparseseg.box_training import BoxedCase
+    from napari_sparseseg.box_cases import BoxedCase
     from napari_sparseseg.events import BoxRoundMade, Event
     from napari_sparseseg.volume import Volume
 
@@ -88,6 +88,8 @@ def boxes(
         )
     display = ProgressDisplay()
     inputs: list[str | Path] = [boxes, *filter(None, (labels, truth)), *split_channels(image)]
+    if save_labels and save_labels.resolve() == out.resolve():
+        raise InputError(f"--out and --save-labels are both {out}; give two files.")
     for target in filter(None, (out, save_labels)):
         check_writable(target)
         refuse_overwriting(target, inputs)
@@ -114,8 +116,10 @@ def boxes(
             )
         )
     )
+    if keep == "best" and not rounds.measured:
+        display.say("No label could be held out to measure the rounds by, so the last one is kept.")
     chosen = rounds.choose(keep)
-    channels, made = rounds.whole(chosen, volume.shape)
+    channels, made = rounds.whole(chosen, case)
     write_labels(out, mask_from_channels(channels, table), volume)
     if save_labels:
         write_labels(save_labels, _labels_to_keep(made, table), volume)
@@ -152,10 +156,10 @@ def read_case(
     import numpy as np
 
     from napari_sparseseg.annotation import ClassTable, annotation_from_file
+    from napari_sparseseg.box_cases import BoxedCase
     from napari_sparseseg.box_classes import match_classes
     from napari_sparseseg.box_files import load_boxes
     from napari_sparseseg.box_geometry import Box
-    from napari_sparseseg.box_training import BoxedCase
     from napari_sparseseg.volume import load_labels
 
     read = load_boxes(boxes, volume)
@@ -207,23 +211,27 @@ class _Rounds:
         known = f"Dice {dice:.3f}, " if dice is not None else ""
         return f"{words}: {known}agreement with the boxes {made.agreement:.2f}."
 
-    def choose(self, keep: str) -> "BoxRoundMade":
-        """Return the round that `keep` names."""
-        if keep == "last":
-            return self.made[-1]
-        if keep == "best":
-            return max(self.made, key=lambda made: mean_dice(made) or 0.0)
-        return self.made[int(keep)]
+    @property
+    def measured(self) -> bool:
+        """Whether the rounds can be compared."""
+        return any(made.quality for made in self.made)
 
-    def whole(
-        self, made: "BoxRoundMade", shape: tuple[int, int, int]
-    ) -> "tuple[NDArray[np.uint8], NDArray[np.uint8]]":
-        """Return channels and labels of a round on the whole volume."""
+    def choose(self, keep: str) -> "BoxRoundMade":
+        """Return the round that `keep` names; the last one where there are not so many."""
+        if keep == "best" and self.measured:
+            return max(self.made, key=lambda made: mean_dice(made) or 0.0)
+        return self.made[min(int(keep), len(self.made) - 1) if keep.isdecimal() else -1]
+
+    def whole(self, made: "BoxRoundMade", case: "BoxedCase") -> "tuple[NDArray[np.uint8], NDArray[np.uint8]]":
+        """Return channels and labels of a round on the whole volume, strokes far from the boxes too."""
         import numpy as np
 
-        channels, labels = np.zeros(shape, np.uint8), np.ones(shape, np.uint8)
+        channels, labels = np.zeros(case.shape, np.uint8), np.ones(case.shape, np.uint8)
         region = tuple(slice(first, last) for first, last in made.region)
         channels[region], labels[region] = made.channels, made.labels
+        if case.strokes is not None:
+            where = case.strokes > 0
+            channels[where], labels[where] = case.strokes[where] - np.uint8(1), case.strokes[where]
         return channels, labels
 
 
@@ -235,12 +243,7 @@ def mean_dice(made: "BoxRoundMade") -> float | None:
 def _labels_to_keep(labels: "NDArray[np.uint8]", table: "ClassTable") -> "NDArray[np.integer[Any]]":
     import numpy as np
 
-    values = np.asarray([_UNLABELLED, *table.mask_values], np.int32)
-    if _UNLABELLED in table.mask_values:
-        raise InputError(
-            f"a class has the value {_UNLABELLED}, which --save-labels writes for unsure voxels."
-        )
-    return values[labels]
+    return np.asarray([_UNLABELLED, *table.mask_values], np.int32)[labels]
 
 
 def _report(

@@ -90,7 +90,8 @@ class BoxRoundMade:
     region
         The box looked at, ``(first, last + 1)`` per axis; outside it is background.
     labels
-        ``(Z, Y, X)`` of the region: 0 ignore, 1 background, 2… classes; what the next round learns from.
+        ``(Z, Y, X)`` of the region: 0 ignore, 1 background, 2… classes; what the next round learns from, and
+        the user's own labels.
     channels
         ``(Z, Y, X)`` of the region: class channels, 0 = background; the dense answer.
     quality

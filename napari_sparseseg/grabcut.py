@@ -124,7 +124,8 @@ class _Cutter:
         ridges = _thin(find_edges(scene.image, scene.spacing)) if edges else None
         self._offsets = neighbour_offsets(scene.others.shape)
         contrasts = [self._contrast(offset, ridges) for offset in self._offsets]
-        mean = float(np.mean([each.mean() for each in contrasts]))  # so that smoothness means the same
+        # So that smoothness means the same in all images; a single voxel has no neighbours.
+        mean = float(np.mean([each.mean() for each in contrasts] or [1.0]))
         shares = surface_shares(self._offsets, scene.spacing)
         self._costs = [
             _STRENGTH * share / sum(shares) * each / mean
@@ -233,7 +234,7 @@ class _WorkGrid:
         while np.prod(shape, dtype=float) * share > most:
             finest = min((a for a in range(3) if shape[a] > 2), key=lambda a: spacing[a])
             factor = min(2.0, max(1.05, (np.prod(shape, dtype=float) * share / most) ** 0.34))
-            shorter = max(2, round(shape[finest] / factor))
+            shorter = max(2, min(shape[finest] - 1, round(shape[finest] / factor)))
             spacing[finest] *= shape[finest] / shorter
             shape[finest] = shorter
         if tuple(shape) == self._shape:

@@ -16,7 +16,8 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 Floats = NDArray[np.floating]
 Offset = tuple[int, int, int]
 
-_LEVELS = 100_000  # capacities are whole numbers; this many steps up to the largest link
+_LEVELS = 100_000  # capacities are whole numbers; this many steps up to the largest cost
+_DIRECTIONS = 32  # along each edge of a cube
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +55,25 @@ def pair_views(array: NDArray, offset: Offset) -> tuple[NDArray, NDArray]:  # ty
 def surface_shares(offsets: Sequence[Offset], spacing: tuple[float, float, float]) -> list[float]:
     """Return how much surface the link along each offset stands for.
 
-    With these factors the cost of a cut is about the area of its surface, whatever the spacing (Boykov &
-    Kolmogorov 2003); a factor common to all voxel sides changes nothing.
+    With these factors the cost of a cut is about the area of its surface, however it lies and whatever the
+    spacing (Boykov & Kolmogorov 2003): a link stands for all directions that are nearer to its own than to
+    any other's.  A factor common to all voxel sides changes nothing.
     """
+    if not offsets:
+        return []
+    steps = np.multiply(offsets, spacing)
+    lengths = np.linalg.norm(steps, axis=1)
+    middles = (np.arange(_DIRECTIONS) + 0.5) / _DIRECTIONS * 2 - 1
+    u, v = (each.reshape(-1) for each in np.meshgrid(middles, middles))
+    face = np.stack([np.ones_like(u), u, v])  # of a cube, so that no axis is special
+    directions = np.concatenate([np.roll(face, axis, axis=0) for axis in range(3)], axis=1)
+    distances = np.linalg.norm(directions, axis=0)
+    likeness = np.abs(steps / lengths[:, None] @ directions) / distances
+    nearest = likeness > likeness.max(0) - 1e-9  # several share a direction between them
+    angles = nearest / nearest.sum(0) @ distances**-3
     side = float(np.prod(spacing)) ** (1 / 3)
-    return [side / float(np.linalg.norm(np.multiply(offset, spacing))) for offset in offsets]
+    shares: list[float] = (angles / angles.mean() * side / lengths).tolist()
+    return shares
 
 
 def cut_graph(object_gain: Floats, links: Sequence[Link]) -> NDArray[np.bool_]:
@@ -85,10 +100,10 @@ def cut_graph(object_gain: Floats, links: Sequence[Link]) -> NDArray[np.bool_]:
             view += link.costs
         ends.append((first.reshape(-1), second.reshape(-1), np.asarray(link.costs).reshape(-1)))
     # A gain beyond all of a voxel's links decides alone; more would only make the numbers larger.
-    gain = np.clip(object_gain, -most - 1e-3, most + 1e-3).reshape(-1)
-    scale = _LEVELS / max(
-        float(np.abs(gain).max(initial=0)), *(float(c.max(initial=0)) for *_, c in ends), 1e-9
-    )
+    most += 0.01 * float(most.max(initial=0)) or 1.0
+    gain = np.clip(object_gain, -most, most).reshape(-1)
+    largest = max(float(each.max(initial=0)) for each in (np.abs(gain), *(costs for *_, costs in ends)))
+    scale = _LEVELS / max(largest, 1e-200)
     source, sink = size, size + 1
     inner = np.arange(size, dtype=np.int32)
     starts, stops, capacities = [np.full(size, source, np.int32), inner], [inner, np.full(size, sink)], [

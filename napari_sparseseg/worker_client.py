@@ -15,7 +15,7 @@ from typing import IO, Protocol
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event
 from napari_sparseseg.messages import NO_SESSION, Message, encode, read_message
-from napari_sparseseg.requests import CloseImage, OpenImage, Request
+from napari_sparseseg.requests import CloseImage, LabelBoxes, OpenImage, Request
 from napari_sparseseg.worker_process import WorkerProcess
 
 _LOGGER = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class Connection(Protocol):
 class WorkerClient:
     """A worker and the conversation with it.
 
-    Each `OpenImage` or `CloseImage` begins a new generation; events that were made for an older one, or by a
-    worker that was since restarted, are dropped.  All methods may be called from any thread.
+    Each `OpenImage`, `LabelBoxes` or `CloseImage` begins a new generation; events that were made for an older
+    one, or by a worker that was since restarted, are dropped.  All methods may be called from any thread.
 
     Parameters
     ----------
@@ -123,12 +123,12 @@ class WorkerClient:
         with self._lock:
             if self._line is None:
                 return
-            turns = isinstance(request, OpenImage | CloseImage)
+            turns = isinstance(request, OpenImage | LabelBoxes | CloseImage)
             generation = self._generation + turns
             self._line.send(encode(request, generation))
             if turns:
                 self._generation = generation
-                self._image_open = isinstance(request, OpenImage)
+                self._image_open = isinstance(request, OpenImage | LabelBoxes)
 
     def restart(self) -> None:
         """End the worker at once, if there is one, and start another.

@@ -17,7 +17,16 @@ from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Failed, HeldOutScored, Noted, StepDone, StrokeLearnt
 from napari_sparseseg.messages import StreamError, encode, read_message, write_message
 from napari_sparseseg.requests import Look, Paint, Request, SetClasses
-from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.settings import (
+    BOX_METHODS,
+    DENOISING,
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+)
 
 KINDS = get_args(Request) + get_args(Event)
 GENERATIONS = st.integers(0, 2**40)
@@ -34,6 +43,13 @@ PLAIN = {
     TrainingConfig: st.builds(TrainingConfig, seconds=st.floats(0, 1e6), steps=st.integers(0, 2**60)),
     NetworkConfig: st.builds(NetworkConfig, size=st.sampled_from(["small", "medium", "large"])),
     InferenceConfig: st.builds(InferenceConfig, overlap=st.floats(0, 0.9), fill_holes=st.booleans()),
+    BoxConfig: st.builds(BoxConfig, method=st.sampled_from(BOX_METHODS), seed=st.integers(0, 2**31 - 1)),
+    RecursionConfig: st.builds(
+        RecursionConfig,
+        rounds=st.integers(0, 50),
+        denoise=st.lists(st.sampled_from(["none", *DENOISING])).map(", ".join),
+    ),
+    CrfConfig: st.builds(CrfConfig, appearance_mm=st.floats(0.01, 1000)),
 }
 
 
@@ -62,6 +78,7 @@ def of_class(kind):
 
 
 ITEMS = st.one_of(*map(of_class, KINDS))
+MOST_FIELDS = max(len(fields(kind)) for kind in KINDS)
 
 
 def frame(content, payload=b""):
@@ -134,7 +151,9 @@ JSON = st.recursive(
 
 
 @given(
-    kind=st.sampled_from(KINDS), values=st.lists(JSON, min_size=7, max_size=7), payload=st.binary(max_size=40)
+    kind=st.sampled_from(KINDS),
+    values=st.lists(JSON, min_size=MOST_FIELDS, max_size=MOST_FIELDS),
+    payload=st.binary(max_size=40),
 )
 def test_wrong_fields_are_refused_in_a_sentence_and_the_next_message_can_be_read(kind, values, payload):
     plain = dict(zip([entry.name for entry in fields(kind)], values, strict=False))

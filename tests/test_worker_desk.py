@@ -7,10 +7,30 @@ import numpy as np
 import pytest
 from worker_talk import SharedImage, paint
 
+from napari_sparseseg.box_geometry import Box
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.events import Failed, ImageReady, ModelSaved, Noted, StrokeLearnt, Waiting
+from napari_sparseseg.events import (
+    BoxesLabelled,
+    BoxRoundMade,
+    Failed,
+    ImageReady,
+    ModelSaved,
+    Noted,
+    StrokeLearnt,
+    Waiting,
+)
 from napari_sparseseg.messages import NO_SESSION, Message
-from napari_sparseseg.requests import CloseImage, Look, OpenImage, Request, SaveModel
+from napari_sparseseg.requests import (
+    CloseImage,
+    KeepState,
+    LabelBoxes,
+    Look,
+    OpenImage,
+    Request,
+    SaveModel,
+    Train,
+)
+from napari_sparseseg.settings import BoxConfig, CrfConfig, NetworkConfig, RecursionConfig
 from napari_sparseseg.worker_desk import JOBS, LIVE_ACTIONS, Desk, JobKind, open_live_session
 
 
@@ -58,6 +78,15 @@ class Office:
             self.desk.advance()
         sent, self.sent[:] = self.sent.copy(), []
         return sent
+
+
+def label_boxes(image, method="box"):
+    """Return a request to label a box without training."""
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    return LabelBoxes(
+        image.image.handle, (1.0, 1.0, 1.0), image.request.table, "lung", (Box((1, 1, 1), (3, 4, 5), 2),),
+        *nothing, *nothing, BoxConfig(method), RecursionConfig(), CrfConfig(), NetworkConfig(),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -132,6 +161,28 @@ def test_mistakes_leave_the_job_and_errors_drop_it_unsaved(office, image, caplog
     assert office.work() == []
 
 
+def test_what_another_kind_of_job_takes_is_passed_over(image):
+    diary, sent = [], []
+    live = JobKind(lambda request, resources: Job(diary, resources), LIVE_ACTIONS)
+    other = JobKind(lambda request, resources: Job(diary, resources))
+    desk = Desk({OpenImage: live, LabelBoxes: other}, lambda event, generation: sent.append(event))
+    desk.take(Message(label_boxes(image), 1))
+    for request in (paint(1), paint(-1), Look(0, 0), Train(True), KeepState("there")):
+        desk.take(Message(request, 1))
+    while not desk.idle:
+        desk.advance()
+    assert sent == [ImageReady(), Waiting("")]
+    desk.take(Message(SaveModel("there"), 1))  # somebody waits for that
+    assert sent[2:] == [Failed("no image is open in the background worker; open the image again.")]
+    assert diary == []
+    desk.take(Message(image.request, 2))
+    assert diary == ["stopped", "closed", "let go"]
+    desk.take(Message(paint(3), 2))
+    while not desk.idle:
+        desk.advance()
+    assert StrokeLearnt(3) in sent
+
+
 def test_what_is_no_request_is_told(office):
     office.take(Noted("hello"))
     ((failure, generation),) = office.work()
@@ -174,3 +225,25 @@ def test_a_session_works_on_the_shared_memory_and_lets_go_of_it(image):
         assert [maps.read_text().count(path) for path in own] == [1, 1, 1]
     assert not any(isinstance(event, Failed) for event in sent)
     assert np.isfinite(image.image.array).all()
+
+
+def test_boxes_are_labelled_on_the_shared_memory_which_is_let_go_of(image):
+    maps, path = Path("/proc/self/maps"), image.image.handle.path
+    sent = []
+    desk = Desk(JOBS, lambda event, generation: sent.append((event, generation)))
+    desk.take(Message(label_boxes(image), 5))
+    if maps.exists():
+        assert maps.read_text().count(path) == 2
+    while not desk.idle:
+        desk.advance()
+    assert sent[-1] == (BoxesLabelled(()), 5)
+    (made,) = [event for event, _ in sent if isinstance(event, BoxRoundMade)]
+    assert (made.labels == 2).sum() == 2 * 3 * 4
+    if maps.exists():
+        assert maps.read_text().count(path) == 1
+
+
+def test_an_image_without_channels_has_no_boxes(image):
+    request = replace(label_boxes(image), image=replace(image.image.handle, shape=(4, 5, 6)))
+    with ExitStack() as resources, pytest.raises(InputError, match="3 axes instead of 4"):
+        JOBS[LabelBoxes].open(request, resources)

@@ -9,7 +9,6 @@ from qtpy.QtCore import QObject
 from napari_sparseseg.annotation import BACKGROUND, ClassTable, LabelClass
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.interpolation import find_interpolation_pair, interpolate_annotation
-from napari_sparseseg.widgets.recording import APART
 from napari_sparseseg.widgets.snapshots import TOOLS
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
@@ -62,7 +61,7 @@ class AnnotateActions(QObject):
         if place.desk.project is not None:
             for change in place.desk.project.erase_value(value):
                 if place.case is not None and change.case == place.desk.case:
-                    place.case.show_change(change, APART)
+                    place.case.show_change(change)
                     place.announce(change)
         if place.case is not None:
             place.case.watch.forget_history()  # it would bring the labels back, not the class
@@ -167,9 +166,8 @@ class AnnotateActions(QObject):
     @tells
     def clear_interpolated(self) -> None:
         """Take all interpolated labels out again."""
-        apart = self.place.desk.apart()
-        if apart is not None and apart.any():
-            voxels = np.flatnonzero(apart)
+        voxels = self.place.desk.voxels_of("interpolated")
+        if len(voxels):
             self.place.add_labels(voxels, np.zeros(len(voxels), np.uint8), "stroke")
 
     def _change_class(self, value: int, **changes: Any) -> None:

@@ -177,7 +177,7 @@ class BoxLayer:
     @property
     def _busy(self) -> bool:
         """Whether the user is in the middle of something that must not be pulled away."""
-        active = self._viewer.layers.selection.active is self.layer
+        active = self._viewer.layers.selection.active == self.layer  # napari may give a proxy
         return self._creating or (self._pressed and active) or self._timer.isActive()
 
     def _redraw_soon(self) -> None:

@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
+    BoxesLabelled,
+    BoxRoundMade,
     Failed,
     HeldOutScored,
     ModelSaved,
@@ -19,10 +21,15 @@ from napari_sparseseg.events import (
     PictureChanged,
     PictureCompleted,
     RoundStarted,
+    WorkDone,
 )
 from napari_sparseseg.project import Project
 from napari_sparseseg.widgets.activity import Activity
 from napari_sparseseg.widgets.annotate_actions import AnnotateActions
+from napari_sparseseg.widgets.box_actions import BoxActions
+from napari_sparseseg.widgets.box_drawing import BoxDrawing
+from napari_sparseseg.widgets.box_layer import BoxLayer
+from napari_sparseseg.widgets.box_states import boxes_state
 from napari_sparseseg.widgets.image_actions import ImageActions
 from napari_sparseseg.widgets.placement import find_camera
 from napari_sparseseg.widgets.predict_actions import PredictActions
@@ -60,7 +67,7 @@ class Coordinator(QObject):
 
     Attributes
     ----------
-    images, annotate, predict, projects
+    images, annotate, predict, box_drawing, boxes, projects
         What can be asked for.
     """
 
@@ -70,6 +77,8 @@ class Coordinator(QObject):
     """`TrainState`."""
     predict_changed = Signal(object)
     """`PredictState`."""
+    boxes_changed = Signal(object)
+    """`BoxesState`."""
     dock_changed = Signal(object)
     """`DockState`."""
 
@@ -88,6 +97,8 @@ class Coordinator(QObject):
         self.images = ImageActions(self._place)
         self.annotate = AnnotateActions(self._place)
         self.predict = PredictActions(self._place)
+        self.box_drawing = BoxDrawing(self._place, self._bind_to_boxes)
+        self.boxes = BoxActions(self._place)
         self.projects = ProjectActions(self._place, self.images, self.annotate)
         self._show_timer = self._make_timer(_SHOW_MS, self.show_now, once=True)
         self._clock = self._make_timer(_CLOCK_MS, self._tick)
@@ -136,6 +147,7 @@ class Coordinator(QObject):
             ("annotate", annotate_state, self.annotate_changed),
             ("train", train_state, self.train_changed),
             ("predict", predict_state, self.predict_changed),
+            ("boxes", boxes_state, self.boxes_changed),
             ("dock", dock_state, self.dock_changed),
         ):
             state: Any = make(session)
@@ -145,6 +157,9 @@ class Coordinator(QObject):
         learning = session.learning
         known = session.running and learning.slices > 0 and learning.progress < 1
         words = describe_learning(session) if session.busy else ""
+        if session.boxes.running:
+            self._activity.show("Masks from boxes", session.boxes.progress)
+            return
         self._activity.show("Learning" if known and words else words, learning.progress if known else None)
 
     def show_all(self) -> None:
@@ -163,6 +178,8 @@ class Coordinator(QObject):
         self._activity.close()
         release_shortcuts(self.viewer)
         self._disconnect()
+        self.box_drawing.close()
+        self.boxes.close()
         self.images.keep_project_in_mind()
         self.images.close()
         self._place.close()
@@ -188,6 +205,8 @@ class Coordinator(QObject):
     def _connect(self) -> None:
         place, dims, camera = self._place, self.viewer.dims.events, find_camera(self.viewer).events
         place.touched.connect(self._show_soon)
+        place.viewed.connect(self.box_drawing.follow_view)
+        place.closing.connect(self.box_drawing.image_closing)
         place.opened.connect(self._on_opened)
         place.link.arrived.connect(self._on_event)
         place.link.died.connect(self._on_death)
@@ -221,6 +240,7 @@ class Coordinator(QObject):
             "toggle_prediction": predict.toggle_prediction,
             "toggle_training": self._toggle_training,
             "draw_polygon": lambda: annotate.use_tool("polygon"),
+            "draw_box": lambda: self.box_drawing.draw(True),
         }
         for value in range(1, 10):
             actions[f"select_{value}"] = lambda value=value: self._select(value)
@@ -253,11 +273,20 @@ class Coordinator(QObject):
             emitter.connect(self.annotate.follow_layer)
         self.predict.show_choices()
         self.annotate.use_tool("paint")
+        self.box_drawing.image_opened()
+        self.boxes.find_truths()
         self.projects.show_view()
         self.annotate.follow_layer()
 
+    def _bind_to_boxes(self, layer: BoxLayer) -> None:
+        bind_shortcuts(layer.layer, self._actions)
+
     def _on_event(self, event: object) -> None:
         place, session = self._place, self.session
+        if session.boxes.running and isinstance(event, WorkDone | BoxRoundMade | BoxesLabelled | Noted):
+            self.boxes.take_event(event)
+            self._show_soon()
+            return
         take_event(session, event)
         try:
             self._keep_figures(event)
@@ -269,7 +298,9 @@ class Coordinator(QObject):
             self.predict.picture_completed()
         elif isinstance(event, Failed):
             place.tell(event.text)
-            if event.ended:
+            if session.boxes.running:
+                self.boxes.end("Nothing was made: see the message.")
+            elif event.ended:
                 self._reopen()
         elif isinstance(event, Noted):
             place.inform(event.text)
@@ -299,6 +330,8 @@ class Coordinator(QObject):
     def _on_death(self, sentence: str) -> None:
         place, session = self._place, self.session
         session.busy = False
+        if session.boxes.running:
+            session.boxes.running, session.boxes.outcome = False, "Stopped: the computing process ended."
         if place.link.alive:
             place.tell(f"{sentence} It was started again; no stroke is lost.")
             session.worker = "starting"

@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_sparseseg.widgets.annotate_panel import AnnotatePanel
+from napari_sparseseg.widgets.boxes_panel import BoxesPanel
 from napari_sparseseg.widgets.coordinator import Coordinator
 from napari_sparseseg.widgets.header import Header
 from napari_sparseseg.widgets.predict_panel import PredictPanel
@@ -82,8 +83,15 @@ class PredictDock(PanelDock):
         return _scrolled(make_predict_panel(self.coordinator))
 
 
+class BoxesDock(PanelDock):
+    """The Boxes panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_boxes_panel(self.coordinator))
+
+
 class SparseSegmentationDock(PanelDock):
-    """Everything: project, and the three panels as tabs."""
+    """Everything: project, and all panels as tabs."""
 
     def _make_content(self) -> QWidget:
         coordinator = self.coordinator
@@ -91,6 +99,7 @@ class SparseSegmentationDock(PanelDock):
         self.tabs.setDocumentMode(True)
         self.tabs.tabBar().setDrawBase(False)
         self.tabs.addTab(_scrolled(make_annotate_panel(coordinator)), "Annotate")
+        self.tabs.addTab(_scrolled(make_boxes_panel(coordinator)), "Boxes")
         self.tabs.addTab(_scrolled(make_train_panel(coordinator)), "Train")
         self.tabs.addTab(_scrolled(make_predict_panel(coordinator)), "Predict")
         content = QWidget()
@@ -99,6 +108,11 @@ class SparseSegmentationDock(PanelDock):
         layout.addWidget(make_header(coordinator))
         layout.addWidget(self.tabs, 1)
         return content
+
+    def show_panel(self, name: str) -> None:
+        """Show the panel of this name in front."""
+        names = [self.tabs.tabText(index) for index in range(self.tabs.count())]
+        self.tabs.setCurrentIndex(names.index(name))
 
 
 def find_coordinator(viewer: Viewer) -> Coordinator | None:
@@ -138,6 +152,28 @@ def make_annotate_panel(coordinator: Coordinator) -> AnnotatePanel:
     panel.interpolate_requested.connect(annotate.interpolate)
     panel.clear_interpolated_requested.connect(annotate.clear_interpolated)
     coordinator.annotate_changed.connect(panel.show_state)
+    return panel
+
+
+def make_boxes_panel(coordinator: Coordinator) -> BoxesPanel:
+    """Make a Boxes panel and connect it."""
+    panel, drawing, boxes = BoxesPanel(), coordinator.box_drawing, coordinator.boxes
+    panel.class_select_requested.connect(coordinator.annotate.select)
+    panel.draw_requested.connect(drawing.draw)
+    panel.box_chosen.connect(drawing.choose)
+    panel.box_class_requested.connect(drawing.set_class)
+    panel.box_range_requested.connect(drawing.set_range)
+    panel.box_delete_requested.connect(drawing.delete)
+    panel.import_requested.connect(drawing.load)
+    panel.export_requested.connect(drawing.save)
+    panel.settings_requested.connect(boxes.change_settings)
+    panel.run_requested.connect(boxes.run)
+    panel.cancel_requested.connect(boxes.cancel)
+    panel.round_shown_requested.connect(boxes.show_round)
+    panel.keep_requested.connect(boxes.keep)
+    panel.clear_kept_requested.connect(boxes.clear_kept)
+    panel.truth_requested.connect(boxes.compare_with)
+    coordinator.boxes_changed.connect(panel.show_state)
     return panel
 
 

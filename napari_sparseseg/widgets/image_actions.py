@@ -184,10 +184,9 @@ class ImageActions(QObject):
         self.place.view_changed()
 
     def _on_own_removed(self, role: str) -> None:
-        if role != "interpolated":
-            self.place.session.paintable &= role != "annotation"
-            self.place.touch()
-            QTimer.singleShot(0, self._explain_removal)  # later: the whole viewer may be closing
+        self.place.session.paintable &= role != "annotation"
+        self.place.touch()
+        QTimer.singleShot(0, self._explain_removal)  # later: the whole viewer may be closing
 
     def _explain_removal(self) -> None:
         there, case = self._layer is not None and self._layer in self.place.viewer.layers, self.place.case

@@ -1,4 +1,4 @@
-"""The layers of one image: annotation, interpolated labels, prediction, uncertainty."""
+"""The layers of one image: annotation, prediction, uncertainty, and labels that the user did not paint."""
 
 import numpy as np
 from napari import Viewer
@@ -21,6 +21,7 @@ OWN_KEY = "sparseseg_role"
 _REFRESH_MS = 100  # ten pictures a second are enough, and leave time to paint
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 _FAINT = 0.35
+_APART_NAMES = {"interpolated": "interpolated labels", "box": "labels from boxes"}
 _Region = tuple[tuple[int, int], ...]
 
 
@@ -73,7 +74,8 @@ class CaseLayers:
             metadata={OWN_KEY: "annotation"},
         )  # fmt: skip
         self.annotation.n_edit_dimensions = 2
-        self.interpolated: PlainLabels | None = None
+        self.apart: dict[str, PlainLabels] = {}
+        self.round: PlainLabels | None = None
         self.prediction.editable = False
         self.show_classes(table)
         for layer in (self.uncertainty, self.prediction, self.annotation):
@@ -109,34 +111,57 @@ class CaseLayers:
         self._table = table
         self.annotation.colormap = color_labels(table, faint_background=True)
         self.prediction.colormap = color_labels(table, hidden=self._hidden)
-        if self.interpolated is not None:
-            self.interpolated.colormap = color_labels(table, faint_background=True)
+        for layer in self.apart.values():
+            layer.colormap = color_labels(table, faint_background=True)
+        if self.round is not None:
+            self.round.colormap = color_labels(table)
 
-    def show_interpolated(self, labels: NDArray[np.uint8] | None) -> None:
-        """Show interpolated labels ``(Z, Y, X)`` in a layer of their own, or none."""
+    def show_apart(self, source: str, labels: NDArray[np.uint8] | None) -> None:
+        """Show the labels ``(Z, Y, X)`` of a source as outlines in a layer of their own, or none."""
+        there = self.apart.get(source)
         if labels is None or not labels.any():
-            layer, self.interpolated = self.interpolated, None
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
-            return
-        if self.interpolated is not None and self.interpolated in self._viewer.layers:
-            self.interpolated.data = labels.reshape(self._shape)
-            return
-        active = self._viewer.layers.selection.active
-        self.interpolated = PlainLabels(
-            labels.reshape(self._shape),
-            name=self.annotation.name.replace("labels", "interpolated labels", 1),
-            opacity=0.5, metadata={OWN_KEY: "interpolated"}, **self._placement.transform(),
-            colormap=color_labels(self._table, faint_background=True),
+            self.apart.pop(source, None)
+            self._take_out(there)
+        elif there is not None and there in self._viewer.layers:
+            there.data = labels.reshape(self._shape)
+        else:
+            name = self.annotation.name.replace("labels", _APART_NAMES[source], 1)
+            layer = self._add_labels(labels, name, source, color_labels(self._table, faint_background=True))
+            layer.contour = 1
+            self.apart[source] = layer
+
+    def show_round(self, labels: NDArray[np.uint8] | None, words: str = "") -> None:
+        """Show what a round has made of boxes, ``(Z, Y, X)`` painted values, in a layer; or none."""
+        name = self.annotation.name.replace("labels", words, 1)
+        if labels is None:
+            there, self.round = self.round, None
+            self._take_out(there)
+        elif self.round is not None and self.round in self._viewer.layers:
+            self.round.data = labels.reshape(self._shape)
+            self.round.name = name
+        else:
+            self.round = self._add_labels(labels, name, "round", color_labels(self._table))
+
+    def _add_labels(
+        self, labels: NDArray[np.uint8], name: str, role: str, colormap: DirectLabelColormap
+    ) -> PlainLabels:
+        """Add labels that cannot be painted, below those of the user."""
+        layers, active = self._viewer.layers, self._viewer.layers.selection.active
+        layer = PlainLabels(
+            labels.reshape(self._shape), name=name, opacity=0.5, metadata={OWN_KEY: role},
+            colormap=colormap, **self._placement.transform(),
         )  # fmt: skip
-        self.interpolated.editable = False
-        self.interpolated.contour = 1
-        self._viewer.add_layer(self.interpolated)
-        if self.annotation in self._viewer.layers:  # strokes lie over what follows from them
-            layers = self._viewer.layers
-            layers.move(layers.index(self.interpolated), layers.index(self.annotation))
+        layer.editable = False
+        self._viewer.add_layer(layer)
+        if self.annotation in layers:  # strokes lie over what follows from them
+            layers.move(layers.index(layer), layers.index(self.annotation))
         if active is not None:
-            self._viewer.layers.selection.active = active
+            layers.selection.active = active
+        return layer
+
+    def _take_out(self, layer: PlainLabels | None) -> None:
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
 
     def picture_changed(self, region: _Region, axis: int | None, index: int) -> None:
         """Show the prediction anew, soon, if the box `region` meets the visible slice."""
@@ -155,15 +180,16 @@ class CaseLayers:
                 layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _own(self) -> list[Layer]:
-        layers = [self.uncertainty, self.prediction, self.annotation, self.interpolated]
+        layers = [self.uncertainty, self.prediction, self.annotation, *self.apart.values(), self.round]
         return [layer for layer in layers if layer is not None]
 
     def _on_removed(self, event: object) -> None:
         layer = getattr(event, "value", None)
-        if layer is self.interpolated and layer is not None:
-            self.interpolated = None
-            self.removed.emit("interpolated")
-        elif layer in (self.annotation, self.prediction, self.uncertainty):
+        if layer is not None and layer is self.round:
+            self.round = None
+        for source in [source for source, own in self.apart.items() if own is layer]:
+            del self.apart[source]
+        if layer in (self.annotation, self.prediction, self.uncertainty):
             self.removed.emit(layer.metadata[OWN_KEY])
 
 

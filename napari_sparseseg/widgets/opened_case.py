@@ -7,7 +7,7 @@ import numpy as np
 from napari import Viewer
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.annotation import ClassTable, source_code
 from napari_sparseseg.label_change import LabelChange
 from napari_sparseseg.requests import OpenImage
 from napari_sparseseg.shared_array import SharedArray
@@ -15,6 +15,7 @@ from napari_sparseseg.widgets.annotation_watch import AnnotationWatch
 from napari_sparseseg.widgets.image_source import ImageSource, with_values
 from napari_sparseseg.widgets.layers import CaseLayers
 from napari_sparseseg.widgets.placement import Placement, move_to_slice, slice_axis, turn_to
+from napari_sparseseg.widgets.recording import APART, is_apart
 
 Shared = tuple[SharedArray, SharedArray, SharedArray]
 """Image ``(C, Z, Y, X)`` float32, prediction and uncertainty ``(Z, Y, X)`` uint8."""
@@ -160,19 +161,21 @@ class OpenedCase:
         along = np.arange(self.source.shape[columns], dtype=np.int64) * steps[columns]
         return (self.index(axis) * steps[axis] + across[:, None] + along).reshape(-1)
 
-    def show_labels(self, labels: NDArray[np.uint8], apart: NDArray[np.bool_]) -> None:
-        """Show the project's labels ``(Z, Y, X)``; those in the mask `apart` in the layer of their own."""
-        voxels = np.flatnonzero((labels > 0) & ~apart)
+    def show_labels(self, labels: NDArray[np.uint8], sources: NDArray[np.uint8]) -> None:
+        """Show the project's labels ``(Z, Y, X)``, each in the layer of its source."""
+        voxels = np.flatnonzero((labels > 0) & ~is_apart(sources))
         self.watch.put(voxels, labels.reshape(-1)[voxels])
-        self.show_apart(labels, apart)
+        self.show_apart(labels, sources)
 
-    def show_apart(self, labels: NDArray[np.uint8], apart: NDArray[np.bool_]) -> None:
-        """Show the interpolated labels alone."""
-        self.layers.show_interpolated(np.where(apart, labels, np.uint8(0)) if apart.any() else None)
+    def show_apart(self, labels: NDArray[np.uint8], sources: NDArray[np.uint8]) -> None:
+        """Show the labels of each source that has a layer of its own."""
+        for source in APART:
+            own = sources == source_code(source)
+            self.layers.show_apart(source, np.where(own, labels, np.uint8(0)) if own.any() else None)
 
-    def show_change(self, change: LabelChange, apart_code: int) -> None:
+    def show_change(self, change: LabelChange) -> None:
         """Bring the annotation layer in line with a change that did not come from it."""
-        shown = np.where(change.sources == apart_code, 0, change.values).astype(np.uint8)
+        shown = np.where(is_apart(change.sources), 0, change.values).astype(np.uint8)
         self.watch.put(change.voxels, shown)
 
     def _show_layers(self, table: ClassTable) -> None:

@@ -6,15 +6,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.annotation import ClassTable, source_code
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.project import CaseRecord, LabelChange, Project
-from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.project import BoxRecord, CaseRecord, LabelChange, Project
+from napari_sparseseg.project_hints import ProjectHints
+from napari_sparseseg.settings import (
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+)
 from napari_sparseseg.widgets.image_source import ImageSource
-from napari_sparseseg.widgets.recording import APART, LabelRecorder
+from napari_sparseseg.widgets.recording import LabelRecorder, is_apart
 from napari_sparseseg.widgets.session import Session
 
-_CONFIGS = {"training": TrainingConfig, "network": NetworkConfig, "inference": InferenceConfig}
+_CONFIGS = {
+    "training": TrainingConfig,
+    "network": NetworkConfig,
+    "inference": InferenceConfig,
+    "box_config": BoxConfig,
+    "recursion": RecursionConfig,
+    "crf": CrfConfig,
+}
 
 
 class ProjectDesk:
@@ -109,8 +124,31 @@ class ProjectDesk:
         return self.project.sources(self._case)
 
     def apart(self) -> NDArray[np.bool_] | None:
-        """Return where the labels of the case in work are interpolated."""
-        return None if self.sources is None else self.sources == APART
+        """Return where the labels of the case in work are shown in layers of their own."""
+        return None if self.sources is None else is_apart(self.sources)
+
+    def voxels_of(self, source: str) -> NDArray[np.int64]:
+        """Return the flat indices of the labels that come from a source."""
+        nothing = np.zeros(0, np.int64)
+        return nothing if self.sources is None else np.flatnonzero(self.sources == source_code(source))
+
+    def boxes(self) -> tuple[BoxRecord, ...]:
+        """Return the boxes of the case in work."""
+        if self.project is None or self._case is None:
+            return ()
+        return self.project.hints.boxes(self._case)
+
+    def hints(self) -> tuple[ProjectHints, int]:
+        """Return boxes and image-level labels of the project, and the number of the case in work.
+
+        Raises
+        ------
+        InputError
+            If there is no case yet.
+        """
+        if self.project is None or self._case is None:
+            raise InputError("No image is open; choose one in the Annotate panel.")
+        return self.project.hints, self._case
 
     @property
     def state_folder(self) -> str:

@@ -6,8 +6,10 @@ from numpy.typing import NDArray
 from napari_sparseseg.annotation import source_code
 from napari_sparseseg.project import LabelChange, Project
 
-APART = source_code("interpolated")
-"""Code of the source whose labels are shown in a layer of their own."""
+APART = ("interpolated", "box")
+"""Sources whose labels are shown in layers of their own."""
+
+_APART_CODES = np.array([source_code(source) for source in APART], np.uint8)
 
 _MOST_REMEMBERED = 200  # napari remembers 100
 
@@ -91,8 +93,13 @@ class LabelRecorder:
         return change
 
 
+def is_apart(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell which source codes are of labels that are shown in layers of their own."""
+    return np.isin(sources, _APART_CODES)
+
+
 def _is_back(change: LabelChange, voxels: NDArray[np.int64], values: NDArray[np.uint8]) -> bool:
-    before = np.where(change.before_sources == APART, 0, change.before)
+    before = np.where(is_apart(change.before_sources), 0, change.before)
     return _is_same(change.voxels, before, voxels, values)
 
 

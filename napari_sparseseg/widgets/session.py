@@ -4,7 +4,17 @@ import time
 from dataclasses import dataclass, field
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
+from napari_sparseseg.events import BoxRoundMade
+from napari_sparseseg.project import BoxRecord
+from napari_sparseseg.settings import (
+    LIVE_TRAINING,
+    BoxConfig,
+    CrfConfig,
+    InferenceConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+)
 
 _MOST_POINTS = 600
 Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -72,6 +82,45 @@ class Learning:
 
 
 @dataclass
+class BoxWork:
+    """The boxes of an image, and what was made of them.
+
+    Attributes
+    ----------
+    records, chosen
+        The boxes, and the number of the one that is marked.
+    drawing
+        Whether the rectangle tool is in the user's hand.
+    running, progress, doing
+        Whether masks are being made, the share done, and what is being done, in words.
+    outcome
+        What came of it, in words.
+    rounds, shown, kept
+        What was made, and the numbers of the rounds that are shown and kept as labels.
+    notes
+        Sentences that came on the way.
+    truth
+        What the rounds are compared with: "strokes", or the name of a Labels layer.
+    method
+        By which the rounds were begun.
+    """
+
+    records: tuple[BoxRecord, ...] = ()
+    chosen: int | None = None
+    drawing: bool = False
+    running: bool = False
+    progress: float | None = None
+    doing: str = ""
+    outcome: str = ""
+    rounds: list[BoxRoundMade] = field(default_factory=list)
+    shown: int | None = None
+    kept: int | None = None
+    notes: list[str] = field(default_factory=list)
+    truth: str = "strokes"
+    method: str = ""
+
+
+@dataclass
 class Session:
     """The state of one window; the coordinator alone changes it, `states` turns it into snapshots."""
 
@@ -94,6 +143,15 @@ class Session:
     voxels: dict[int, int] = field(default_factory=dict)
     labelled_slices: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
     interpolated: bool = False
+    has_box_labels: bool = False
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    # boxes
+    boxes: BoxWork = field(default_factory=BoxWork)
+    box_config: BoxConfig = field(default_factory=BoxConfig)
+    recursion: RecursionConfig = field(default_factory=RecursionConfig)
+    crf: CrfConfig = field(default_factory=CrfConfig)
+    truths: tuple[str, ...] = ()
+    """Names of Labels layers of the image's shape."""
     # worker and learning
     worker: str = "starting"
     """One of "starting", "ready", "gone"."""
@@ -127,7 +185,8 @@ class Session:
         fresh = Session()
         for name in (
             "image", "paintable", "is_flat", "tool", "axis", "orientation", "slice_index", "slice_count",
-            "voxels", "labelled_slices", "interpolated", "suggestion", "folder",
+            "voxels", "labelled_slices", "interpolated", "has_box_labels", "spacing", "boxes", "truths",
+            "suggestion", "folder",
         ):  # fmt: skip
             setattr(self, name, getattr(fresh, name))
         self.forget_picture()

@@ -38,6 +38,7 @@ SHORTCUTS = (
     Shortcut("T", "Start or pause learning", "toggle_training"),
     Shortcut("Q", "Show or hide the prediction", "toggle_prediction"),
     Shortcut("D", "Draw a polygon", "draw_polygon"),
+    Shortcut("B", "Draw a box", "draw_box"),
     Shortcut("P", "Paintbrush"),
     Shortcut("E", "Eraser"),
     Shortcut("F", "Fill"),

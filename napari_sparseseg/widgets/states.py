@@ -7,6 +7,7 @@ from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.snapshots import AnnotateState, DockState, PredictState, TrainState
 
 _NO_IMAGE = "Open an image first."
+_BOXES_RUN = "Masks are being made from boxes; wait for them, or stop that in the Boxes panel."
 _WHOSE = {"preview": "the instant preview", "network": "the network", "both": "network and preview together"}
 
 
@@ -75,6 +76,8 @@ def describe_learning(session: Session) -> str:
         return session.doing
     if session.worker == "starting":
         return "Getting ready to compute…"
+    if session.boxes.running:
+        return "making masks from boxes; learning from strokes rests"
     learning = session.learning
     if session.running and learning.slices and learning.progress < 1:
         return f"learning from {_words_of_round(session)}"
@@ -152,6 +155,8 @@ def _why_not_start(session: Session) -> str:
         return ""
     if session.image is None:
         return _why_no_paint(session)
+    if session.boxes.running:
+        return _BOXES_RUN
     if not any(session.voxels.get(entry.value, 0) for entry in session.table.classes[1:]):
         return "Paint a few strokes of a class first."
     if sum(count > 0 for count in session.voxels.values()) < 2:
@@ -172,4 +177,6 @@ def _why_no_prediction(session: Session) -> str:
 def _why_no_model(session: Session) -> str:
     if session.image is None:
         return _NO_IMAGE
+    if session.boxes.running:
+        return _BOXES_RUN
     return "" if session.learning.steps else "No network has learnt yet."

@@ -20,7 +20,7 @@ from napari_sparseseg.widgets.image_source import ImageSource
 from napari_sparseseg.widgets.opened_case import OpenedCase, Shared
 from napari_sparseseg.widgets.placement import find_camera, show_upright
 from napari_sparseseg.widgets.project_desk import ProjectDesk
-from napari_sparseseg.widgets.recording import APART
+from napari_sparseseg.widgets.recording import is_apart
 from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.worker_link import MakeWorker, WorkerLink
 
@@ -42,6 +42,12 @@ class Workplace(QObject):
 
     touched = Signal()
     """The session has changed; panels show it soon."""
+
+    viewed = Signal()
+    """Another slice is visible, or the layers lie elsewhere."""
+
+    closing = Signal()
+    """The image in work is about to be closed."""
 
     opened = Signal()
     """An image was opened, or its layers were made anew."""
@@ -107,6 +113,7 @@ class Workplace(QObject):
             self.save_view()
         case = self.case
         if case is not None:
+            self.closing.emit()
             case.watch.look()
             self.case = None
             case.close()
@@ -116,13 +123,13 @@ class Workplace(QObject):
 
     def show_labels(self) -> None:
         """Put the project's labels of the image into its layers, and count them."""
-        case, labels, apart = self.case, self.desk.labels, self.desk.apart()
+        case, labels, sources = self.case, self.desk.labels, self.desk.sources
         if case is not None:
             case.layers.annotation.undo_elsewhere = self._undo_elsewhere
             case.layers.annotation.redo_elsewhere = self._redo_elsewhere
-        if case is not None and labels is not None and apart is not None:
-            case.show_labels(labels, apart)
-            self.session.interpolated = bool(apart.any())
+        if case is not None and labels is not None and sources is not None:
+            case.show_labels(labels, sources)
+            self._note_apart()
         self.describe()
         self._count_timer.start()
 
@@ -199,7 +206,7 @@ class Workplace(QObject):
         """Show a change that did not come from the annotation layer; return whether there was one."""
         if change is None or self.case is None:
             return False
-        self.case.show_change(change, APART)
+        self.case.show_change(change)
         self.announce(change)
         return True
 
@@ -210,10 +217,11 @@ class Workplace(QObject):
             return
         for source, voxels, values in change.by_source():
             self.send(Paint(change.number, voxels, values, source))
-        labels, apart = self.desk.labels, APART in change.sources or APART in change.before_sources
-        if apart and labels is not None and (mask := self.desk.apart()) is not None:
-            case.show_apart(labels, mask)
-            self.session.interpolated = bool(mask.any())
+        labels, sources = self.desk.labels, self.desk.sources
+        apart = is_apart(change.sources).any() or is_apart(change.before_sources).any()
+        if apart and labels is not None and sources is not None:
+            case.show_apart(labels, sources)
+            self._note_apart()
         self._labels_changed()
 
     def describe(self) -> None:
@@ -246,6 +254,10 @@ class Workplace(QObject):
             rows = [LabelClass(e.value, e.name, e.color) for e in added if e.value in unknown]
             self.set_table(ClassTable((*table.classes, *rows)))
 
+    def _note_apart(self) -> None:
+        self.session.interpolated = len(self.desk.voxels_of("interpolated")) > 0
+        self.session.has_box_labels = len(self.desk.voxels_of("box")) > 0
+
     def _labels_changed(self) -> None:
         self.describe()
         self._count_timer.start()
@@ -255,7 +267,7 @@ class Workplace(QObject):
         if labels is None or apart is None:
             self.session.labelled_slices = ((), (), ())
         else:
-            own = np.where(apart, np.uint8(0), labels) if self.session.interpolated else labels
+            own = np.where(apart, np.uint8(0), labels) if apart.any() else labels
             self.session.labelled_slices = labelled_slices(own)
         self.touch()
 
@@ -273,6 +285,7 @@ class Workplace(QObject):
             show_upright(self.viewer, case.axis, case.source.volume.grid.has_geometry)
         session.slice_index = case.index(session.orientation)
         session.slice_count = case.source.shape[session.orientation]
+        self.viewed.emit()
         self._look_timer.start()
         self._view_timer.start()
         self.touch()

@@ -23,14 +23,14 @@ def layers(viewer):
 def test_strokes_lie_over_the_prediction_which_lies_over_the_image(viewer, layers):
     names = [layer.name for layer in viewer.layers]
     assert names == ["scan", "uncertainty of scan", "prediction of scan", "labels of scan"]
-    layers.show_interpolated(np.full((6, 20, 24), 2, np.uint8))
+    layers.show_apart("interpolated", np.full((6, 20, 24), 2, np.uint8))
     names = [layer.name for layer in viewer.layers]
     assert names.index("prediction of scan") < names.index("interpolated labels of scan")
     assert names[-1] == "labels of scan"
     assert all(is_own(layer) for layer in list(viewer.layers)[1:])
     for layer in list(viewer.layers)[1:]:
         assert layer.data_to_world((1, 1, 1)) == pytest.approx((3, 1, 1))
-    layers.show_interpolated(None)
+    layers.show_apart("interpolated", None)
     assert len(viewer.layers) == 4
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QPushButton, QTabWidget
+from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QPushButton
 from robot import Robot
 
 from napari_sparseseg.events import PictureChanged, PictureCompleted, StepDone
@@ -118,8 +118,7 @@ def test_scribble_learn_correct_save(loop, tmp_path, told):
     assert {e.shown for e in loop.events if isinstance(e, PictureChanged)} == {"preview"}
 
     # the network learns and takes over
-    tabs = loop.dock.findChild(QTabWidget)
-    tabs.setCurrentIndex(1)
+    loop.dock.show_panel("Train")
     robot.click(robot.find(QPushButton, "Start or pause learning"))
     assert session.running
     loop.wait_for(StepDone, lambda event: event.step >= 150)
@@ -150,7 +149,7 @@ def test_scribble_learn_correct_save(loop, tmp_path, told):
     assert loop.dice() >= 0.75
 
     # the mask, from the panel
-    tabs.setCurrentIndex(2)
+    loop.dock.show_panel("Predict")
     robot.settle(0.3)
     robot.click(robot.find(QPushButton, "Save mask…"))
     robot.settle(0.3)

@@ -1,0 +1,219 @@
+"""What the Boxes panel asks for of masks: made by the worker, looked at round by round, kept as labels."""
+
+import numpy as np
+from napari.layers import Labels
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject
+
+from napari_sparseseg.annotation import BACKGROUND
+from napari_sparseseg.box_geometry import Box, surrounding_region, with_margin
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import BoxesLabelled, BoxRoundMade, Noted, WorkDone
+from napari_sparseseg.project import BoxRecord
+from napari_sparseseg.requests import LabelBoxes
+from napari_sparseseg.settings import BoxConfig, CrfConfig, RecursionConfig
+from napari_sparseseg.widgets.box_states import mean_dice, name_round
+from napari_sparseseg.widgets.layers import is_own
+from napari_sparseseg.widgets.session import BoxWork
+from napari_sparseseg.widgets.workplace import Workplace, tells
+
+_TRUTH_MARGIN = 16  # voxels round all boxes in which a comparison counts background too
+_KEPT_MARGIN = (6, 6, 6)  # voxels of background round a box that are kept as labels
+_STROKES = "strokes"
+
+Labelled = tuple[NDArray[np.int64], NDArray[np.uint8]]
+"""Flat indices and painted values ``(N,)``."""
+
+
+class BoxActions(QObject):
+    """Carries out what the user asks for of masks from boxes."""
+
+    def __init__(self, place: Workplace) -> None:
+        super().__init__(place)
+        self.place = place
+        for emitter in (place.viewer.layers.events.inserted, place.viewer.layers.events.removed):
+            emitter.connect(self.find_truths)
+
+    @property
+    def _work(self) -> BoxWork:
+        return self.place.session.boxes
+
+    def close(self) -> None:
+        """Listen to the viewer no longer."""
+        for emitter in (self.place.viewer.layers.events.inserted, self.place.viewer.layers.events.removed):
+            emitter.disconnect(self.find_truths)
+
+    @tells
+    def change_settings(self, boxes: BoxConfig, recursion: RecursionConfig, crf: CrfConfig) -> None:
+        """Make masks otherwise from the next time on."""
+        session = self.place.session
+        session.box_config, session.recursion, session.crf = boxes, recursion, crf
+        self.place.desk.save_settings(session)
+
+    @tells
+    def compare_with(self, truth: str) -> None:
+        """Compare rounds with strokes held out, or with a Labels layer, from the next time on."""
+        self._work.truth = truth
+
+    def find_truths(self, _: object = None) -> None:
+        """Find the Labels layers that rounds can be compared with."""
+        case, session = self.place.case, self.place.session
+        if case is None:
+            return
+        session.truths = tuple(
+            layer.name
+            for layer in self.place.viewer.layers
+            if isinstance(layer, Labels)
+            and not is_own(layer)
+            and np.size(layer.data) == np.prod(case.source.shape)
+        )
+        if self._work.truth not in (_STROKES, *session.truths):
+            self._work.truth = _STROKES
+        self.place.touch()
+
+    # -- the worker makes masks --
+
+    @tells
+    def run(self) -> None:
+        """Let the worker make masks; learning from strokes rests meanwhile."""
+        place, work = self.place, self._work
+        if work.running or not work.records:
+            raise InputError("Masks are being made already." if work.running else "Draw a box first.")
+        request = self._request()
+        place.require_case().layers.show_round(None)
+        work.rounds, work.shown, work.kept, work.notes = [], None, None, []
+        work.running, work.progress, work.doing, work.outcome = True, None, "Looking into the boxes…", ""
+        work.method = place.session.box_config.method
+        place.session.busy = False
+        place.link.send(request)
+
+    @tells
+    def cancel(self) -> None:
+        """Stop making masks; what was made stays."""
+        self.end("Stopped.")
+
+    def take_event(self, event: object) -> None:
+        """Take in what the worker says of its work on boxes."""
+        work = self._work
+        if not work.running:
+            return
+        if isinstance(event, WorkDone):
+            work.progress, work.doing = event.share, f"{event.words}…"
+        elif isinstance(event, Noted):
+            work.notes.append(event.text)
+        elif isinstance(event, BoxRoundMade):
+            work.rounds.append(event)
+            self.show_round(event.number)
+        elif isinstance(event, BoxesLabelled):
+            self.end(self._outcome())
+
+    def end(self, outcome: str) -> None:
+        """Go back to learning from strokes, if masks were being made."""
+        work = self._work
+        if work.running:
+            work.running, work.progress, work.doing, work.outcome = False, None, "", outcome
+            self.place.send_image(again=True)
+
+    def _outcome(self) -> str:
+        """Show the best round where that is known, and return what came of the work, in words."""
+        rounds = self._work.rounds
+        best = max(rounds, key=lambda made: mean_dice(made) or 0.0)
+        if mean_dice(best) is None:
+            return (
+                "Done. Look at the rounds, and keep the one that fits best." if len(rounds) > 1 else "Done."
+            )
+        self.show_round(best.number)
+        if len(rounds) == 1:
+            return f"Done: agreement {mean_dice(best):.2f}."
+        return f"Done. {name_round(best, self._work.method).capitalize()} agrees best, and is shown."
+
+    # -- rounds --
+
+    @tells
+    def show_round(self, number: int) -> None:
+        """Show the labels of a round."""
+        made = self._round(number)
+        layers = self.place.require_case().layers
+        layers.show_round(self._labels_of(made), name_round(made, self._work.method))
+        self._work.shown = number
+
+    @tells
+    def keep(self, number: int) -> None:
+        """Keep a round's labels to learn from, with a low weight; strokes always win."""
+        place, made = self.place, self._round(number)
+        shape = place.require_case().source.shape
+        labels = self._labels_of(made)
+        near = np.zeros(shape, bool)
+        for record in self._work.records:
+            near[with_margin(Box(record.start, record.stop, record.value), _KEPT_MARGIN, shape)] = True
+        labels[~near] = 0
+        voxels = np.union1d(np.flatnonzero(labels), place.desk.voxels_of("box"))
+        place.add_labels(voxels, labels.reshape(-1)[voxels], "box")
+        place.require_case().layers.show_round(None)
+        self._work.kept = number
+
+    @tells
+    def clear_kept(self) -> None:
+        """Take all labels from boxes out again."""
+        voxels = self.place.desk.voxels_of("box")
+        if len(voxels):
+            self.place.add_labels(voxels, np.zeros(len(voxels), np.uint8), "stroke")
+        self._work.kept = None
+
+    def _labels_of(self, made: BoxRoundMade) -> NDArray[np.uint8]:
+        """Return the painted values ``(Z, Y, X)`` of a round; 0 where it is unsure or has not looked."""
+        painted = np.array([0, BACKGROUND, *self.place.session.table.mask_values[1:]], np.uint8)
+        labels = np.zeros(self.place.require_case().source.shape, np.uint8)
+        z, y, x = (slice(first, last) for first, last in made.region)
+        labels[z, y, x] = painted[made.labels]
+        return labels
+
+    def _round(self, number: int) -> BoxRoundMade:
+        made = next((each for each in self._work.rounds if each.number == number), None)
+        if made is None:
+            raise InputError("This round is no longer there; make the masks again.")
+        return made
+
+    # -- what the worker is told --
+
+    def _request(self) -> LabelBoxes:
+        session = self.place.session
+        opened = self.place.require_case().request(session.table, "")
+        boxes = tuple(self._box(record) for record in self._work.records)
+        return LabelBoxes(
+            opened.image, opened.spacing, session.table, opened.name, boxes, *self._strokes(),
+            *self._truth(boxes), session.box_config, session.recursion, session.crf, session.network,
+        )  # fmt: skip
+
+    def _box(self, record: BoxRecord) -> Box:
+        values = self.place.session.table.mask_values
+        if record.value not in values:
+            raise InputError("The class of a box is no longer in the table; choose the box, and its class.")
+        return Box(record.start, record.stop, values.index(record.value) + 1)
+
+    def _strokes(self) -> Labelled:
+        """Return what the user has painted."""
+        labels, apart = self.place.desk.labels, self.place.desk.apart()
+        if labels is None or apart is None:
+            return _nothing()
+        voxels = np.flatnonzero((labels > 0) & ~apart)
+        return voxels, labels.reshape(-1)[voxels]
+
+    def _truth(self, boxes: tuple[Box, ...]) -> Labelled:
+        """Return the Labels layer to compare with; its 0 is background."""
+        name, shape = self._work.truth, self.place.require_case().source.shape
+        if name == _STROKES:
+            return _nothing()
+        layer = next((each for each in self.place.viewer.layers if each.name == name), None)
+        if layer is None or np.size(layer.data) != np.prod(shape):
+            raise InputError(f"There is no layer {name} of the image's size; compare with another.")
+        values = np.asarray(layer.data).reshape(shape)
+        truth = np.where(np.isin(values, self.place.session.table.mask_values[1:]), values, BACKGROUND)
+        known = truth > BACKGROUND
+        known[surrounding_region(boxes, _TRUTH_MARGIN, shape)] = True
+        voxels = np.flatnonzero(known)
+        return voxels, truth.reshape(-1)[voxels].astype(np.uint8)
+
+
+def _nothing() -> Labelled:
+    return np.zeros(0, np.int64), np.zeros(0, np.uint8)

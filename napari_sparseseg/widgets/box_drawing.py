@@ -1,0 +1,265 @@
+"""What the user does to boxes: draws, moves, reads and writes them; each change is in the project at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject
+
+from napari_sparseseg.annotation import BACKGROUND, ClassTable
+from napari_sparseseg.box_classes import match_classes
+from napari_sparseseg.box_files import NamedBox, load_boxes, save_boxes
+from napari_sparseseg.box_geometry import Box, Triple, box_overlap
+from napari_sparseseg.errors import InputError
+from napari_sparseseg.project import BoxRecord
+from napari_sparseseg.project_hints import ProjectHints
+from napari_sparseseg.requests import KeepState
+from napari_sparseseg.widgets.box_layer import BoxLayer, ShownBox
+from napari_sparseseg.widgets.box_states import class_of_new_box
+from napari_sparseseg.widgets.session import BoxWork
+from napari_sparseseg.widgets.workplace import Workplace, tells
+
+_SAME_OBJECT = 0.3  # overlap in the plane by which a rectangle on another slice belongs to a box
+_PAINTED = range(2, 256)
+
+
+class BoxDrawing(QObject):
+    """Carries out what the user asks for of boxes.
+
+    Parameters
+    ----------
+    place
+        The workplace.
+    on_layer
+        Called with each new layer of boxes, to bind keys to it.
+    """
+
+    def __init__(self, place: Workplace, on_layer: Callable[[BoxLayer], None]) -> None:
+        super().__init__(place)
+        self.place = place
+        self._on_layer = on_layer
+        self._layer: BoxLayer | None = None
+        place.viewer.layers.selection.events.active.connect(self.follow_tool)
+
+    @property
+    def _work(self) -> BoxWork:
+        return self.place.session.boxes
+
+    def close(self) -> None:
+        """Listen to the viewer no longer."""
+        self.place.viewer.layers.selection.events.active.disconnect(self.follow_tool)
+
+    # -- the layer --
+
+    def image_opened(self) -> None:
+        """Show the boxes that the project has of the image."""
+        if self.place.case is not None:
+            self.place.session.spacing = self.place.case.source.volume.spacing
+            self.take_records()
+
+    def image_closing(self) -> None:
+        """Take the layer of boxes out."""
+        layer, self._layer = self._layer, None
+        if layer is not None:
+            layer.close()
+
+    def follow_view(self) -> None:
+        """Show the boxes of the slice that is visible now, in the colors of the moment."""
+        session = self.place.session
+        if self._layer is not None:
+            if self.place.case is not None:
+                self._layer.place(self.place.case.source.placement)
+            self._layer.show_slice(session.axis, session.slice_index)
+            self._show()
+
+    def follow_tool(self) -> None:
+        """Take in whether the rectangle tool is in the user's hand."""
+        layer, active = self._layer, self.place.viewer.layers.selection.active
+        drawing = layer is not None and layer.drawing and bool(active == layer.layer)  # may be a proxy
+        if drawing != self._work.drawing:
+            self._work.drawing = drawing
+            self.place.touch()
+
+    @tells
+    def draw(self, on: bool) -> None:
+        """Take up the rectangle tool, or lay it down."""
+        if on or self._layer is not None:
+            self._require_layer().draw(on)
+            self.follow_tool()
+
+    # -- boxes --
+
+    @tells
+    def add(self, axis: int, start: Triple, stop: Triple) -> None:
+        """Take in a rectangle: a new box, or another slice of the box that it lies over or under."""
+        value = class_of_new_box(self.place.session)
+        same = self._find_continued(axis, start, stop, value)
+        if same is None:
+            try:
+                hints, case = self._ensure_hints()
+                self._work.chosen = hints.add_box(case, value, start, stop)
+            finally:
+                self.take_records()
+        else:
+            low = _triple(min(a, b) for a, b in zip(start, same.start, strict=True))
+            high = _triple(max(a, b) for a, b in zip(stop, same.stop, strict=True))
+            self._work.chosen = same.number
+            self._change(same.number, start=low, stop=high)
+
+    @tells
+    def change(self, number: int, start: Triple, stop: Triple) -> None:
+        """Move or resize a box."""
+        self._change(number, start=start, stop=stop)
+
+    @tells
+    def set_class(self, number: int, value: int) -> None:
+        """Change the class of a box."""
+        self._change(number, value=value)
+
+    @tells
+    def set_range(self, number: int, first: int, last: int) -> None:
+        """Let a box reach from slice `first` to `last` of the visible orientation."""
+        axis, record = self.place.session.orientation, self._record(number)
+        most = self.place.session.slice_count - 1
+        low, high = sorted(min(max(0, index), most) for index in (first, last))
+        start, stop = list(record.start), list(record.stop)
+        start[axis], stop[axis] = low, high + 1
+        self._change(number, start=_triple(start), stop=_triple(stop))
+
+    @tells
+    def delete(self, number: int) -> None:
+        """Forget a box."""
+        hints, case = self.place.desk.hints()
+        hints.remove_box(case, number)
+        if self._work.chosen == number:
+            self._work.chosen = None
+        self.take_records()
+
+    @tells
+    def choose(self, number: int) -> None:
+        """Mark a box, and show a slice of it."""
+        record, session = self._record(number), self.place.session
+        self._work.chosen = number
+        axis = session.orientation
+        if not record.start[axis] <= session.slice_index < record.stop[axis]:
+            self.place.require_case().go_to(axis, (record.start[axis] + record.stop[axis] - 1) // 2)
+        self._show()
+
+    # -- files --
+
+    @tells
+    def load(self, path: str) -> None:
+        """Add the boxes of a file; classes that are not known are added too."""
+        place = self.place
+        read = load_boxes(path, place.require_case().source.volume)
+        table = place.session.table
+        known = {entry.value: entry.name for entry in table.classes[1:]}
+        values, names = match_classes(read, known, _PAINTED)
+        if len(names) > len(known):
+            made = ClassTable.from_values(list(names), names).classes[1:]
+            rows = (entry for entry in made if entry.value not in known)
+            place.set_table(ClassTable((*table.classes, *rows)))
+        try:
+            hints, case = self._ensure_hints()
+            for box, value in zip(read, values, strict=True):
+                self._work.chosen = hints.add_box(case, value, box.start, box.stop)
+        finally:
+            self.take_records()
+        place.session.folder = str(Path(path).parent)
+        count = "1 box was" if len(read) == 1 else f"{len(read)} boxes were"
+        place.inform(f"{count} read from {Path(path).name}.")
+
+    @tells
+    def save(self, path: str) -> None:
+        """Write the boxes to a file, in mm of the patient."""
+        case, session = self.place.require_case(), self.place.session
+        if not self._work.records:
+            raise InputError("There is no box to save; draw one first.")
+        names = {entry.value: entry.name for entry in session.table.classes[1:]}
+        boxes = [NamedBox(r.start, r.stop, names.get(r.value, ""), r.value) for r in self._work.records]
+        save_boxes(path, boxes, case.source.volume)
+        session.folder = str(Path(path).parent)
+        self.place.inform(f"{path} was saved.")
+
+    # -- inside --
+
+    def take_records(self) -> None:
+        """Take over the boxes that the project has."""
+        self._work.records = self.place.desk.boxes()
+        if self._work.records:
+            self._require_layer()
+        self._show()
+        self.place.touch()
+
+    def _require_layer(self) -> BoxLayer:
+        """Return the layer of boxes, made anew where there is none."""
+        case, session = self.place.require_case(), self.place.session
+        if self._layer is None:
+            layer = self._layer = BoxLayer(self.place.viewer, case.source, session.table)
+            layer.drawn.connect(self.add)
+            layer.changed.connect(self.change)
+            layer.deleted.connect(self.delete)
+            layer.chosen.connect(self._follow_choice)
+            layer.removed.connect(self._forget_layer)
+            layer.layer.events.mode.connect(self.follow_tool)
+            layer.show_slice(session.axis, session.slice_index)
+            self._on_layer(layer)
+            self._show()
+        return self._layer
+
+    def _forget_layer(self) -> None:
+        self._layer = None
+        self.follow_tool()
+
+    def _follow_choice(self, number: int | None) -> None:
+        self._work.chosen = number
+        self.place.touch()
+
+    def _show(self) -> None:
+        session, work = self.place.session, self._work
+        if self._layer is not None:
+            shown = [ShownBox(r.number, r.value, r.start, r.stop) for r in work.records]
+            self._layer.show_boxes(shown, session.table, class_of_new_box(session), work.chosen)
+
+    def _ensure_hints(self) -> tuple[ProjectHints, int]:
+        """Return where boxes are kept, and the case's number; make the project where there is none yet."""
+        place = self.place
+        if place.desk.ensure(place.require_case().source, place.session):
+            place.send(KeepState(place.desk.state_folder))
+            place.describe()
+        return place.desk.hints()
+
+    def _change(self, number: int, **changes: Any) -> None:
+        hints, case = self.place.desk.hints()
+        try:
+            hints.change_box(case, number, **changes)
+        finally:
+            self.take_records()  # what the layer shows goes back where it was refused
+
+    def _record(self, number: int) -> BoxRecord:
+        record = next((each for each in self._work.records if each.number == number), None)
+        if record is None:
+            raise InputError("This box is no longer there.")
+        return record
+
+    def _find_continued(self, axis: int, start: Triple, stop: Triple, value: int) -> BoxRecord | None:
+        """Return the box of which a rectangle shows another slice, None where it shows a new object."""
+        best, most = None, _SAME_OBJECT
+        for record in self._work.records:
+            if record.value == value and not record.start[axis] <= start[axis] < record.stop[axis]:
+                overlap = box_overlap(_flat(axis, start, stop), _flat(axis, record.start, record.stop))
+                if overlap >= most:
+                    best, most = record, overlap
+        return best
+
+
+def _flat(axis: int, start: Triple, stop: Triple) -> Box:
+    """Return the cross-section of a box, as a box one voxel thick."""
+    low, high = list(start), list(stop)
+    low[axis], high[axis] = 0, 1
+    return Box(_triple(low), _triple(high), BACKGROUND)
+
+
+def _triple(numbers: Any) -> Triple:
+    z, y, x = numbers
+    return z, y, x
