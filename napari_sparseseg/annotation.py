@@ -119,6 +119,15 @@ def weigh_sources(sources: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.array([0.0, *SOURCE_WEIGHTS.values()], np.float32)[sources]
 
 
+def without_weak_labels(annotation: NDArray[np.uint8], sources: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the labels that can be measured by: without those that were derived from boxes or class maps.
+
+    Where these are all there are, so that less than two classes would be left, all labels.
+    """
+    strong = np.where(weigh_sources(sources) > SOURCE_WEIGHTS["box"], annotation, np.uint8(0))
+    return strong if len(np.unique(strong[strong > 0])) > 1 else annotation
+
+
 def merge_sources(
     labels_by_source: Mapping[str, NDArray[np.integer[Any]]],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -260,6 +269,13 @@ def find_labelled_slices(annotation: NDArray[np.integer[Any]]) -> list[LabelledU
             counts[a] -= np.bincount(coordinates[members, a], minlength=annotation.shape[a])
         units.append(LabelledUnit(axis, index, flat[members]))
     return units
+
+
+def split_by_slices(annotation: NDArray[np.uint8], voxels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split flat indices of labelled voxels by the slices that they lie in."""
+    alone = np.zeros_like(annotation)
+    alone.reshape(-1)[voxels] = annotation.reshape(-1)[voxels]
+    return [unit.voxels for unit in find_labelled_slices(alone)]
 
 
 def find_strokes(annotation: NDArray[np.integer[Any]]) -> list[LabelledUnit]:

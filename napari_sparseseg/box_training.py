@@ -7,6 +7,7 @@ without any it is the paper's *naive* recursion, which does not improve.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from napari_sparseseg.boxes import check_boxes, label_boxes
 from napari_sparseseg.cases import Case
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.dense_crf import refine_probabilities
-from napari_sparseseg.events import BoxRoundMade, Event, Noted, StepDone, WorkDone
+from napari_sparseseg.events import BoxRoundMade, Event, Noted, StepDone, WindowDone, WorkDone
 from napari_sparseseg.inference import place_model, predict_region, predict_volume
 from napari_sparseseg.settings import (
     BoxConfig,
@@ -38,6 +39,7 @@ from napari_sparseseg.settings import (
 )
 from napari_sparseseg.training import train_network
 
+Result = TypeVar("Result")
 Probabilities = NDArray[np.float32]
 
 _MARGIN_SHARE = 0.25
@@ -169,14 +171,8 @@ class _BoxTraining:
         share = 1.0 if self._rounds == 0 else 0.2
         for index, case in enumerate(self._cases):
             work = label_boxes(case.image, case.spacing, case.boxes, self._config)
-            try:
-                while True:
-                    event = next(work)
-                    if isinstance(event, WorkDone):
-                        event = WorkDone(share * (index + event.share) / len(self._cases), event.words)
-                    yield event
-            except StopIteration as end:
-                made = end.value
+            each = share / len(self._cases)
+            made = yield from _tell_share(work, each * index, each, "")
             self._first.append(made.annotation)
             self._fallen_back.append(made.fallen_back)
             self._labels.append(made.annotation)
@@ -192,33 +188,28 @@ class _BoxTraining:
             for index, (c, labels) in enumerate(zip(self._cases, self._labels, strict=True))
         ]
         work = train_network(cases, self._table, self._training, self._network, initial=self._model)
-        start, share = self._done, 0.8 / self._rounds
-        try:
-            while True:
-                event = next(work)
-                yield event
-                if isinstance(event, StepDone):
-                    yield WorkDone(
-                        start + 0.8 * share * event.progress, f"Round {number} of {self._rounds}: learning"
-                    )
-        except StopIteration as end:
-            self._model = end.value.model
-        self._done = start + 0.8 * share
+        share = 0.8 * 0.8 / self._rounds
+        words = f"Round {number} of {self._rounds}: learning"
+        learnt = yield from _tell_share(work, self._done, share, words)
+        self._model = learnt.model
+        self._done += share
 
     def mend(self, number: int) -> Generator[Event, None, None]:
         """Predict, and de-noise what is predicted, to be the labels of the next round."""
         assert self._model is not None
         share = 0.2 * 0.8 / self._rounds / len(self._cases)
         for index in range(len(self._cases)):
-            yield WorkDone(self._done, f"Round {number} of {self._rounds}: mending the labels")
-            probabilities = yield from self._predict(index)
+            words = f"Round {number} of {self._rounds}: mending the labels"
+            yield WorkDone(self._done, words)
+            probabilities = yield from _tell_share(self._predict(index), self._done, share / 2, words)
+            self._done += share / 2
             probabilities = self._obey_boxes(index, probabilities)
             if "crf" in self._denoise:
                 probabilities = yield from self._refine(index, probabilities)
                 probabilities = self._obey_boxes(index, probabilities)
             self._take(index, probabilities)
             self._keep_strokes(index)
-            self._done += share
+            self._done += share / 2
             yield self._report(index, number)
 
     def result(self) -> BoxTraining:
@@ -367,3 +358,23 @@ class _BoxTraining:
             measure_quality(self._channels[index], case, self._held_out[index], self._table),
             measure_agreement(self._channels[index], case.boxes),
         )
+
+
+def _tell_share(
+    work: Generator[Event, None, Result], start: float, span: float, words: str
+) -> Generator[Event, None, Result]:
+    """Pass events on, and how much of everything is done by then; `work` is `span` of it from `start` on."""
+    try:
+        while True:
+            event = next(work)
+            if isinstance(event, WorkDone):
+                yield WorkDone(start + span * event.share, event.words)
+                continue
+            yield event
+            if isinstance(event, StepDone):
+                yield WorkDone(start + span * event.progress, words)
+            elif isinstance(event, WindowDone):
+                yield WorkDone(start + span * event.done / event.total, words)
+    except StopIteration as end:
+        result: Result = end.value
+        return result

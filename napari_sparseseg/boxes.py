@@ -26,6 +26,7 @@ Verdicts = NDArray[np.uint8]
 OBJECT = 2
 
 _LEAST_MARGIN = 2  # voxels
+_HELD = 0.9  # of a box that lies in another one
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,10 @@ def make_scene(
         If it holds values that are not finite.
     """
     shape = (image.shape[1], image.shape[2], image.shape[3])
-    depth, height, width = (max(_LEAST_MARGIN, round(margin * length)) for length in box.shape)
+    # What lies above and below a rectangle on one slice may well be its object: that is cut as a picture.
+    depth, height, width = (
+        0 if length == 1 else max(_LEAST_MARGIN, round(margin * length)) for length in box.shape
+    )
     z, y, x = region = with_margin(box, (depth, height, width), shape)
     part = np.ascontiguousarray(image[:, z, y, x], np.float32)
     if not np.isfinite(part).all():
@@ -165,8 +169,10 @@ def make_scene(
         )
     others = np.zeros(part.shape[1:], bool)
     for other in boxes:
+        # What lies round a box in a larger one, as a tumour in a liver, is its background like any other.
+        held = _moved(box, other.region).clipped(other.shape).volume
         moved = _moved(other, region).clipped((part.shape[1], part.shape[2], part.shape[3]))
-        if other is not box and moved.volume:
+        if held < _HELD * box.volume and moved.volume:
             others[moved.region] = True
     return Scene(part, spacing, _moved(box, region), others)
 

@@ -33,6 +33,7 @@ _MOST_GAIN = 12.0
 _EXTENT = 3.0  # nats by which the middle of the box is rather object, falling with the distance from it
 _RADIUS = 0.85  # where that is 0, as a share of the ellipsoid that touches the box's faces
 _SMALLEST_SHARE = 0.002  # of the box; what is less is nothing
+_FEWEST = 2  # voxels that a mixture can be fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,12 +147,12 @@ class _Cutter:
         box = self._scene.box
         free = _within(box, np.ones(self._scene.others.shape, bool))
         outside = ~free & ~self._scene.others
-        if not outside.any() or not self._features.any():
-            return
         inside = free & (_distance(box, free.shape) <= 1)
+        if min(outside.sum(), inside.sum()) < _FEWEST or not self._features.any():
+            return
         links, pull = self._links(box), self._pull(box)
         extent = _RADIUS - _distance(box, free.shape)[box.region]
-        least = max(components, _SMALLEST_SHARE * box.volume)
+        least = max(_FEWEST, components, _SMALLEST_SHARE * box.volume)
         seed = int(random.integers(2**31))
         for _ in range(iterations):
             background = outside | (free & ~inside)

@@ -70,10 +70,11 @@ class LiveClassifier:
         annotation, classes = self._labels.annotation, len(self._labels.table)
         self.fitted = self._preview.fit(annotation, classes, self.choice, region)
         self._partial = None
-        slices = len(find_labelled_slices(annotation))
+        own = self._labels.own()
+        slices = len(find_labelled_slices(own))
         if slices != self.slices:
             self.slices = slices
-            self._trial = self._preview.try_choices(annotation, classes)
+            self._trial = self._preview.try_choices(own, classes)
 
     def configure(self, seed: int, share: float) -> None:
         """Change the random numbers' start and the share held out, from the next decision on."""
@@ -129,7 +130,7 @@ class LiveClassifier:
     def _try_walks(self, region: Region) -> Generator[Event, None, bool]:
         """Hold labels out to see whether random walks help; they are taken to where nothing can be."""
         random = np.random.default_rng(self._seed)
-        held_out = choose_held_out([self._labels.annotation], self._share, random)[0]
+        held_out = choose_held_out([self._labels.own()], self._share, random)[0]
         kept = self._labels.annotation.copy()
         kept.reshape(-1)[held_out] = 0
         if len(held_out) == 0 or not _has_two_classes(kept[self._preview.region]):

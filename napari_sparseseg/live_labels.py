@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import BACKGROUND, ClassTable, source_code
+from napari_sparseseg.annotation import BACKGROUND, ClassTable, source_code, without_weak_labels
 from napari_sparseseg.errors import InputError
 
 
@@ -77,6 +77,10 @@ class LiveLabels:
             self.table = self._wanted
             self.annotation = self.rows()[self.painted]
         return numbers, changed
+
+    def own(self) -> NDArray[np.uint8]:
+        """Return the annotation that can be measured by, as `without_weak_labels` says."""
+        return without_weak_labels(self.annotation, self.sources)
 
     def count_classes(self) -> int:
         """Return how many classes, background included, have labels."""

@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sparseseg.annotation import ClassTable, choose_held_out, find_labelled_slices, weigh_sources
+from napari_sparseseg.annotation import (
+    ClassTable,
+    choose_held_out,
+    split_by_slices,
+    weigh_sources,
+    without_weak_labels,
+)
 from napari_sparseseg.cases import Case, Region, balance_classes
 from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
 from napari_sparseseg.errors import InputError
@@ -109,8 +115,9 @@ class LiveRound:
         precision = choose_precision(config.precision, network, self._plan, channels, self._device)
         self._learner = Learner(network, self._device, precision, config.learning_rate)
         self._began = time.monotonic()
-        held_out = choose_held_out([annotation], config.held_out_share, self._random)[0]
-        self._units = _split_units(annotation, held_out)
+        strong = without_weak_labels(annotation, sources)
+        held_out = choose_held_out([strong], config.held_out_share, self._random)[0]
+        self._units = split_by_slices(annotation, held_out)
         labelled = int((annotation > 0).sum())
         self._returns = len(held_out) > _LASTING_SHARE * labelled
         self.labelled_at_start = labelled
@@ -401,13 +408,6 @@ def _check_voxels(voxels: Tensor, size: int) -> NDArray[np.int64]:
     ):
         raise ValueError("the held-out labels lie outside the volume")
     return values
-
-
-def _split_units(annotation: NDArray[np.uint8], held_out: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Split labels held out by the slices that they lie in."""
-    alone = np.zeros_like(annotation)
-    alone.reshape(-1)[held_out] = annotation.reshape(-1)[held_out]
-    return [unit.voxels for unit in find_labelled_slices(alone)]
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

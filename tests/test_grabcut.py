@@ -162,22 +162,19 @@ def test_with_nothing_round_the_box_there_is_nothing_to_learn_from():
 
 @pytest.mark.parametrize("edges", [False, True])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_box_one_voxel_thick_is_cut_as_a_picture(axis, edges):
-    truth = ellipsoid((21, 23, 22), (7, 8, 6))
-    disc = np.zeros_like(truth)
-    index = tuple(truth.shape[axis] // 2 if a == axis else slice(None) for a in range(3))
-    disc[index] = truth[index]
-    for image in (noisy(truth), noisy(disc)):  # more of the object beyond the box, or none
-        scene = Scene(image, (1.0, 1.0, 1.0), bounding_box(disc, 2), np.zeros(truth.shape, bool))
-        assert dice(find(scene, edges=edges), disc) > 0.8
-    flat = tuple(slice(i, i + 1) if isinstance(i, int) else i for i in index)
-    thin = Scene(
-        noisy(truth)[(slice(None), *flat)],
-        (1.0, 1.0, 1.0),
-        bounding_box(truth[flat], 2),
-        ~truth[flat] & False,
-    )
-    assert dice(find(thin, edges=edges), truth[flat]) > 0.9
+def test_a_volume_one_voxel_thick_is_cut_as_a_picture(axis, edges):
+    shape = [21, 23, 22]
+    shape[axis] = 1
+    truth = ellipsoid(shape, (7, 8, 6))
+    assert dice(find(scene_of(truth), edges=edges), truth) > 0.9
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_disc_one_voxel_thick_is_found(axis, edges):
+    truth = ellipsoid((21, 23, 22), (7, 8, 6)) & (np.indices((21, 23, 22))[axis] == 11)
+    found = find(scene_of(truth, noise=0.2), edges=edges)
+    assert dice(found, truth) > 0.8
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (2, 2, 2), (5, 5, 5), (1, 5, 1), (3, 3, 3)])
@@ -249,35 +246,24 @@ def test_other_objects_in_their_boxes_do_not_spoil_the_background(edges):
     assert dice(found, truth) > 0.9
 
 
-def test_what_other_boxes_hold_says_nothing():
-    scene, truth = ball_scene()
-    others = np.zeros(truth.shape, bool)
-    others[:2] = True
-    images = [scene.image, scene.image.copy()]
-    scores = []
-    for image in images:
-        scores.append(find(Scene(image, scene.spacing, scene.box, others)))
-    assert np.array_equal(*scores)
-
-
 @pytest.mark.parametrize("edges", [False, True])
 def test_work_rises_to_its_end(edges):
     scene, _ = ball_scene()
     shares = list(cut_out(scene, QUICK, np.random.default_rng(0), edges=edges))
     assert shares == sorted(shares)
-    assert 0 < shares[0]
+    assert shares[0] > 0
     assert shares[-1] <= 1
     votes = list(vote(scene, QUICK, np.random.default_rng(0)))
     assert votes == [0.25, 0.5, 0.75, 1]
 
 
 def test_more_smoothness_gives_less_surface():
-    scene, _ = ball_scene(noise=0.8)
+    scene, _ = ball_scene(noise=1.0)
 
     def surface(mask):
         return (
             sum(np.count_nonzero(np.diff(mask.astype(np.int8), axis=axis)) for axis in range(3)) / mask.sum()
         )
 
-    rough, smooth = (find(scene, BoxConfig(smoothness=value)) for value in (0.0, 2.0))
+    rough, smooth = (find(scene, BoxConfig(smoothness=value, iterations=1)) for value in (0.0, 2.0))
     assert surface(smooth) < surface(rough)

@@ -18,7 +18,8 @@ from napari_sparseseg.widgets.session import BoxWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _TRUTH_MARGIN = 16  # voxels round all boxes in which a comparison counts background too
-_KEPT_MARGIN = (6, 6, 6)  # voxels of background round a box that are kept as labels
+_KEPT_MARGIN = (6, 6, 6)  # voxels of background round a box that are kept as labels, all of them,
+_FAR_MARGIN = (28, 28, 28)  # and here every fourth along each axis: what the network looks at is background
 _STROKES = "strokes"
 
 Labelled = tuple[NDArray[np.int64], NDArray[np.uint8]]
@@ -142,11 +143,13 @@ class BoxActions(QObject):
         """Keep a round's labels to learn from, with a low weight; strokes always win."""
         place, made = self.place, self._round(number)
         shape = place.require_case().source.shape
-        labels = self._labels_of(made)
-        near = np.zeros(shape, bool)
+        labels, near, far = self._labels_of(made), np.zeros(shape, bool), np.zeros(shape, bool)
         for record in self._work.records:
-            near[with_margin(Box(record.start, record.stop, record.value), _KEPT_MARGIN, shape)] = True
+            box = Box(record.start, record.stop, record.value)
+            near[with_margin(box, _KEPT_MARGIN, shape)] = far[with_margin(box, _FAR_MARGIN, shape)] = True
         labels[~near] = 0
+        sparse = (slice(None, None, 4),) * 3
+        labels[sparse][far[sparse] & ~near[sparse]] = BACKGROUND
         voxels = np.union1d(np.flatnonzero(labels), place.desk.voxels_of("box"))
         place.add_labels(voxels, labels.reshape(-1)[voxels], "box")
         place.require_case().layers.show_round(None)

@@ -38,7 +38,9 @@ _DRAW = (
     "Drag a rectangle round the object on a slice; then another one on its first and its last slice, "
     "or type the slices below"
 )
-_HOW_TO_DRAW = "Drag a rectangle round the object, then set its first and last slice below."
+_HOW_TO_DRAW = (
+    "Drag a rectangle round the object; drag again on its first and last slice, or type the slices."
+)
 _WHAT_FOR = "Draw a box round each object: seconds of work, and masks are made from the boxes."
 _NO_IMAGE = "Open an image first."
 _NO_BOXES = "There are no boxes yet."

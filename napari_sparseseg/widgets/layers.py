@@ -76,6 +76,7 @@ class CaseLayers:
         self.annotation.n_edit_dimensions = 2
         self.apart: dict[str, PlainLabels] = {}
         self.round: PlainLabels | None = None
+        self._flat = True
         self.prediction.editable = False
         self.show_classes(table)
         for layer in (self.uncertainty, self.prediction, self.annotation):
@@ -111,8 +112,8 @@ class CaseLayers:
         self._table = table
         self.annotation.colormap = color_labels(table, faint_background=True)
         self.prediction.colormap = color_labels(table, hidden=self._hidden)
-        for layer in self.apart.values():
-            layer.colormap = color_labels(table, faint_background=True)
+        for source, layer in self.apart.items():
+            layer.colormap = self._color_apart(source)
         if self.round is not None:
             self.round.colormap = color_labels(table)
 
@@ -126,8 +127,8 @@ class CaseLayers:
             there.data = labels.reshape(self._shape)
         else:
             name = self.annotation.name.replace("labels", _APART_NAMES[source], 1)
-            layer = self._add_labels(labels, name, source, color_labels(self._table, faint_background=True))
-            layer.contour = 1
+            layer = self._add_labels(labels, name, source, self._color_apart(source))
+            layer.contour = int(self._flat)
             self.apart[source] = layer
 
     def show_round(self, labels: NDArray[np.uint8] | None, words: str = "") -> None:
@@ -141,6 +142,16 @@ class CaseLayers:
             self.round.name = name
         else:
             self.round = self._add_labels(labels, name, "round", color_labels(self._table))
+
+    def show_flat(self, flat: bool) -> None:
+        """Draw outlines where a slice is visible; napari cannot in 3D."""
+        if flat != self._flat:
+            self._flat = flat
+            for layer in self.apart.values():
+                layer.contour = int(flat)
+
+    def _color_apart(self, source: str) -> DirectLabelColormap:
+        return color_labels(self._table, faint_background=source == "interpolated")
 
     def _add_labels(
         self, labels: NDArray[np.uint8], name: str, role: str, colormap: DirectLabelColormap

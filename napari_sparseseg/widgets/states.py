@@ -111,7 +111,15 @@ def _describe_saved(session: Session) -> str:
         return session.doing
     if not session.project:
         return "Everything is saved from the first stroke on."
-    return "1 change saved" if session.changes == 1 else f"{session.changes} changes saved"
+    parts = [_count(session.changes, "change")] if session.changes or not session.boxes.records else []
+    if session.boxes.records:
+        parts.append(_count(len(session.boxes.records), "box"))
+    return f"{' and '.join(parts)} saved"
+
+
+def _count(number: int, thing: str) -> str:
+    plural = f"{thing}es" if thing.endswith("x") else f"{thing}s"
+    return f"{number} {thing if number == 1 else plural}"
 
 
 def _why_no_paint(session: Session) -> str:

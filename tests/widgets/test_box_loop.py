@@ -13,7 +13,7 @@ from napari_sparseseg.volume import load_labels, load_volume
 from napari_sparseseg.widgets.boxes_panel import BoxesPanel
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "totalseg_ct"
-SPLEEN = 50
+BLADDER = 50
 
 
 class BoxLoop:
@@ -22,7 +22,7 @@ class BoxLoop:
     def __init__(self, viewer):
         self.viewer = viewer
         volume = load_volume(DATA / "ct.nii.gz")
-        self.truth = load_labels(DATA / "labels.nii.gz", volume) == SPLEEN
+        self.truth = load_labels(DATA / "labels.nii.gz", volume) == BLADDER
         [self.image] = viewer.open(DATA / "ct.nii.gz", plugin="napari-sparseseg")
         self.known = viewer.add_labels(
             self.truth.astype(np.uint8) * 2, name="truth", visible=False, affine=self.image.affine
