@@ -177,6 +177,11 @@ def read_case(
     answer = None
     if truth:
         stored = load_labels(truth, volume)
+        if not np.isin(stored, table.mask_values[1:]).any():
+            raise InputError(
+                f"{truth} holds none of the boxes' classes {table.mask_values[1:]}; give the boxes its "
+                "values, or say with --names which class has which."
+            )
         wanted = np.where(np.isin(stored, table.mask_values), stored, 0)
         answer = annotation_from_file(wanted, table, _NO_VALUE)
     row = {value: channel + 1 for channel, value in enumerate(table.mask_values)}

@@ -167,6 +167,20 @@ def test_each_round_goes_on_with_the_network_of_the_one_before(monkeypatch):
         assert (config.steps, config.seconds, config.preview_weight, config.held_out_share) == (2, 0, 0, 0)
 
 
+def test_each_window_of_a_prediction_tells_how_far_the_work_is(monkeypatch):
+    def say(placed, normalised, region, overlap):
+        yield from (WindowDone(done, 4) for done in range(1, 5))
+        return np.full((placed.classes, *(edge.stop - edge.start for edge in region)), 1 / 3, np.float32)
+
+    monkeypatch.setattr(box_training, "predict_region", say)
+    _, _, events = work(boxed_case())
+    first = next(place for place, event in enumerate(events) if isinstance(event, WindowDone))
+    windows = events[first : first + 8]
+    assert [type(event) for event in windows] == [WindowDone, WorkDone] * 4
+    shares = [event.share for event in windows[1::2]]
+    assert 0.8 < shares[0] < shares[1] < shares[2] < shares[3] < 1
+
+
 @pytest.mark.parametrize("kind", [WorkDone, BoxRoundMade, StepDone, WindowDone])
 @pytest.mark.parametrize("times", [1, 2])
 def test_it_can_be_stopped_anywhere(kind, times):
@@ -421,7 +435,7 @@ def test_an_image_of_several_channels_is_learnt_from():
 
 @pytest.mark.parametrize("method", ["box", "grabcut_plus"])
 def test_thin_boxes_and_constant_images_have_a_result(method):
-    case = replace(boxed_case(), boxes=[Box((5, 5, 5), (6, 12, 12), 2), Box((9, 9, 9), (10, 10, 11), 3)])
+    case = replace(boxed_case(), boxes=[Box((5, 5, 5), (6, 12, 12), 2), Box((9, 9, 9), (10, 10, 10), 3)])
     for image in (case.image, np.zeros_like(case.image)):
         made, rounds, _ = work(replace(case, image=image), method)
         assert len(rounds) == 2

@@ -7,6 +7,7 @@ from napari_sparseseg import grabcut
 from napari_sparseseg.box_geometry import Box, bounding_box
 from napari_sparseseg.events import finish
 from napari_sparseseg.grabcut import Scene, cut_out, vote
+from napari_sparseseg.graph_cut import cut_graph, pair_views, surface_shares
 from napari_sparseseg.settings import BoxConfig
 
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 4.0)]
@@ -41,6 +42,20 @@ def find(scene, config=QUICK, edges=True, seed=0):
 
 def dice(first, second):
     return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+def first_cut(monkeypatch, scene, config=QUICK, edges=True):
+    """Return the gains and the links by offset of the first cut that is made."""
+    cuts = []
+
+    def spy(gain, links):
+        cuts.append((gain, {link.offset: link.costs for link in links}))
+        return cut_graph(gain, links)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grabcut, "cut_graph", spy)
+        find(scene, config, edges)
+    return cuts[0]
 
 
 def inside_box(box, shape):
@@ -209,7 +224,6 @@ def test_a_large_scene_is_cut_on_a_coarser_grid(monkeypatch, spacing, most):
         seen.append(gain.size)
         return cut_graph(gain, links)
 
-    cut_graph = grabcut.cut_graph
     monkeypatch.setattr(grabcut, "cut_graph", spy)
     monkeypatch.setattr(grabcut, "_LARGEST_CUT", most)
     monkeypatch.setattr(grabcut, "_LARGEST_VOTE", most)
@@ -267,3 +281,41 @@ def test_more_smoothness_gives_less_surface():
 
     rough, smooth = (find(scene, BoxConfig(smoothness=value, iterations=1)) for value in (0.0, 2.0))
     assert surface(smooth) < surface(rough)
+
+
+def test_voxels_at_the_faces_are_linked_to_the_background_beyond(monkeypatch):
+    scene, _ = ball_scene()
+    alone, linked = (
+        first_cut(monkeypatch, scene, BoxConfig(smoothness=value, iterations=1))[0] for value in (0.0, 1.0)
+    )
+    pull = alone - linked
+    inner = (slice(1, -1),) * 3
+    faces = np.ones(pull.shape, bool)
+    faces[inner] = False
+    assert np.abs(pull[inner]).max() < 1e-5
+    assert pull[faces].min() > 1e-4
+    assert np.median(pull[faces]) > 0.5
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_links_stand_for_surface(monkeypatch, spacing):
+    noise = np.random.default_rng(0).normal(size=(1, 20, 20, 20)).astype(np.float32)
+    scene = Scene(noise, spacing, Box((3, 3, 3), (17, 17, 17), 2), np.zeros((20, 20, 20), bool))
+    _, links = first_cut(monkeypatch, scene, edges=False)
+    shares = dict(zip(links, surface_shares(list(links), spacing), strict=True))
+    ratios = np.array([links[offset].mean() / shares[offset] for offset in links])
+    assert len(links) == 13
+    np.testing.assert_allclose(ratios / ratios.mean(), 1, atol=0.05)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_borders_are_cheaper_to_cut_most_of_all_with_edges(monkeypatch, spacing):
+    scene, truth = ball_scene(spacing, noise=0.3)
+    prices = []
+    for edges in (False, True):
+        _, links = first_cut(monkeypatch, scene, edges=edges)
+        along_finest = (0, 0, 1) if spacing[2] == 1 else (0, 1, 0)
+        first, second = pair_views(truth[scene.box.region], along_finest)
+        costs = links[along_finest]
+        prices.append(costs[first != second].mean() / costs[first & second].mean())
+    assert prices[1] < 0.8 * prices[0] < 0.8
