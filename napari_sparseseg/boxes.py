@@ -258,8 +258,8 @@ def _segment_consensus(
 ) -> Generator[float, None, Verdicts]:
     """Take what the best proposal and GrabCut+ agree on, and ignore the rest (M∩G+).
 
-    The paper ignores all of the box that is not the object by both.  An object fills a good half of its box in
-    a photograph, but about a quarter in 3D: what both call background is learnt as that here.
+    The paper ignores all of the box that is not the object by both.  An object fills a good half of its box
+    in a photograph, but about a quarter in 3D: what both call background is learnt as that here.
     """
     inside = yield from cut_out(scene, config, random, edges=True)
     proposal = find_best_proposal(scene.image, scene.spacing, scene.box)
