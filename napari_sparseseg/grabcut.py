@@ -24,7 +24,8 @@ Floats = NDArray[np.floating]
 Spacing = tuple[float, float, float]
 
 _SAMPLES = 4000  # voxels that a mixture is fitted to
-_LARGEST_CUT = 250_000  # voxels
+_LARGEST_DRAFT = 30_000  # voxels of a box that is cut again and again
+_LARGEST_CUT = 250_000  # voxels of one that is cut once
 _LARGEST_VOTE = 15_000  # voxels of each of many cuts
 _STRENGTH = 4.0  # what parting a voxel from all its neighbours costs at smoothness 1, in nats
 _EDGE = 0.5  # strength of an edge at which parting costs a third of what it costs in flat parts
@@ -65,7 +66,8 @@ def cut_out(
 
     Intensity mixtures of object and background are fitted, and the cheapest cut is found, in turn, until
     the object stays as it is.  The background is learnt from the margin round the box, and nothing
-    outside the box is object.  Large boxes are cut at a coarser grid.
+    outside the box is object.  A large box is drafted so on a coarse grid, and then cut once more on its own
+    (if it has more than 250,000 voxels, on one of these).
 
     Yields
     ------
@@ -75,13 +77,20 @@ def cut_out(
     -------
     ``(Z, Y, X)`` of the scene; empty where there is no contrast, or nothing round the box to learn from.
     """
-    grid = _WorkGrid(scene, _LARGEST_CUT)
-    cutter = _Cutter(grid.scene, config.smoothness, edges=edges)
-    found = np.zeros(grid.scene.others.shape, bool)
+    draft, grid = _WorkGrid(scene, _LARGEST_DRAFT), _WorkGrid(scene, _LARGEST_CUT)
+    cutter = _Cutter(draft.scene, config.smoothness, edges=edges)
+    found = np.zeros(draft.scene.others.shape, bool)
     for done, inside in enumerate(cutter.iterate(config.components, config.iterations, random), start=1):
         found = inside
-        yield done / config.iterations
-    return _within(scene.box, grid.bring_back(found.astype(np.float32)) > 0.5)
+        yield done / (config.iterations + 2)
+    if found.shape != grid.scene.others.shape and found.any():
+        cutter = _Cutter(grid.scene, config.smoothness, edges=edges)
+        start = grid.take(draft.bring_back(found.astype(np.float32))) > 0.5
+        for inside in cutter.iterate(config.components, 1, random, start):
+            found = inside
+            yield (config.iterations + 1) / (config.iterations + 2)
+    bring_back = draft.bring_back if found.shape == draft.scene.others.shape else grid.bring_back
+    return _within(scene.box, bring_back(found.astype(np.float32)) > 0.5)
 
 
 def vote(
@@ -141,13 +150,20 @@ class _Cutter:
         return other
 
     def iterate(
-        self, components: int, iterations: int, random: np.random.Generator
+        self,
+        components: int,
+        iterations: int,
+        random: np.random.Generator,
+        start: NDArray[np.bool_] | None = None,
     ) -> Iterator[NDArray[np.bool_]]:
-        """Yield the object, better each time; nothing at all where there is nothing to learn from."""
+        """Yield the object, better each time; nothing at all where there is nothing to learn from.
+
+        It begins with `start`, or with the ellipsoid that touches the box's faces.
+        """
         box = self._scene.box
         free = _within(box, np.ones(self._scene.others.shape, bool))
         outside = ~free & ~self._scene.others
-        inside = free & (_distance(box, free.shape) <= 1)
+        inside = free & (_distance(box, free.shape) <= 1 if start is None else start)
         if min(outside.sum(), inside.sum()) < _FEWEST or not self._features.any():
             return
         links, pull = self._links(box), self._pull(box)
@@ -251,6 +267,15 @@ class _WorkGrid:
             stop.append(min(length, max(first + 1, round(b * factor))))
         box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), scene.box.label)
         self.scene = Scene(image, (spacing[0], spacing[1], spacing[2]), box, others)
+
+    def take(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return ``(Z, Y, X)`` values of the scene on this grid."""
+        shape = self.scene.others.shape
+        if values.shape == shape:
+            return values
+        factors = [new / old for new, old in zip(shape, values.shape, strict=True)]
+        taken: NDArray[np.float32] = ndimage.zoom(values, factors, order=1, grid_mode=True, mode="nearest")
+        return taken
 
     def bring_back(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return ``(Z, Y, X)`` values on the scene's own grid."""
