@@ -35,6 +35,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/sparse_labels.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/boxes.py
 	$(SCREEN) $(BIN)/python benchmarks/interaction.py
 
 clean:

@@ -1,4 +1,4 @@
-"""Make the README's pictures: a real session on the sample volume, painted by mouse events.
+"""Make the README's pictures: real sessions on the sample volumes, painted and drawn by mouse events.
 
 xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py
 """
@@ -6,6 +6,7 @@ xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ GREY, WHITE = 2, 3
 SLICES = (40, 46, 52)
 SHOWN = 49  # nothing is labelled on it
 STEPS = 350
+BOX_STEPS = 150
 
 
-def main() -> None:
+def show_strokes() -> None:
     """Paint, train, and take pictures on the way."""
     import napari
     from robot import Robot
@@ -79,6 +81,53 @@ def main() -> None:
     robot.settle(0.5)
 
 
+def show_boxes() -> None:
+    """Draw a box round each organ of the generated sample, and make masks in rounds."""
+    import napari
+    from robot import Robot
+
+    from napari_sparseseg.box_geometry import boxes_of_labels
+
+    viewer = napari.Viewer()
+    image, truth = viewer.open_sample("napari-sparseseg", "synthetic")
+    truth.data = np.where(truth.data > 0, truth.data + 1, 0)  # as painted here: classes begin with 2
+    truth.name, truth.visible = "truth", False
+    _, dock = viewer.window.add_plugin_dock_widget("napari-sparseseg", "Sparse segmentation")
+    robot = Robot(viewer)
+    robot.window.resize(*SIZE)
+    coordinator = dock.coordinator
+    robot.wait(lambda: coordinator.session.worker == "ready" and coordinator.session.image, what="the image")
+    dock.show_panel("Boxes")
+    work = coordinator.session.boxes
+    for box in boxes_of_labels(np.asarray(truth.data)):
+        while box.label not in coordinator.session.table.mask_values:
+            coordinator.annotate.add_class()
+        coordinator.annotate.select(box.label)
+        coordinator.box_drawing.draw(True)
+        (first, top, left), (after, bottom, right) = box.start, box.stop
+        for index in (first, after - 1):
+            viewer.dims.set_current_step(0, index)
+            robot.settle(0.3)
+            robot.stroke(
+                image, [(index, top, left), (index, bottom - 2, right - 2), (index, bottom - 1, right - 1)]
+            )
+            robot.settle(0.3)
+    coordinator.boxes.compare_with("truth")
+    session = coordinator.session
+    recursion = replace(session.recursion, rounds=2, round_steps=BOX_STEPS)
+    coordinator.boxes.change_settings(session.box_config, recursion, session.crf)
+    viewer.dims.set_current_step(0, image.data.shape[-3] // 2)
+    coordinator.boxes.run()
+    robot.wait(lambda: len(work.rounds) == 3 and not work.running, 240, "the rounds")
+    robot.settle(0.5)
+    panel = dock.tabs.currentWidget()
+    panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
+    robot.settle(0.8)
+    viewer.window.screenshot(str(FOLDER / "boxes.png"), canvas_only=False, flash=False)
+    viewer.close()
+    robot.settle(0.5)
+
+
 def find_runs(mask: np.ndarray, number: int, length: int, seed: int) -> list[tuple[int, int, int]]:
     """Return `number` runs ``(y, first x, last x)`` of at least `length` voxels inside a mask ``(Y, X)``."""
     runs = []
@@ -93,4 +142,5 @@ def find_runs(mask: np.ndarray, number: int, length: int, seed: int) -> list[tup
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SPARSESEG_PROJECTS"] = folder
-        main()
+        show_strokes()
+        show_boxes()

@@ -33,6 +33,9 @@ SOURCE_WEIGHTS: Mapping[str, float] = {
 SOURCES = tuple(SOURCE_WEIGHTS)
 """The sources in the order of their codes: the code of ``SOURCES[i]`` is ``i + 1``, 0 is none."""
 
+DERIVED_SOURCES = ("box", "cam")
+"""Sources that a program made labels from; they are learnt from, but nothing is measured by them."""
+
 _MOST_CLASSES = 254
 _LARGEST_UNIT = 0.6  # a single slice may hold this share of all labels and still be held out
 _LEAST_KEPT = 0.25  # of each class's labels stay in training
@@ -124,7 +127,8 @@ def without_weak_labels(annotation: NDArray[np.uint8], sources: NDArray[np.uint8
 
     Where these are all there are, so that less than two classes would be left, all labels.
     """
-    strong = np.where(weigh_sources(sources) > SOURCE_WEIGHTS["box"], annotation, np.uint8(0))
+    weak = np.isin(sources, [source_code(name) for name in DERIVED_SOURCES])
+    strong = np.where(weak, np.uint8(0), annotation)
     return strong if len(np.unique(strong[strong > 0])) > 1 else annotation
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_sparseseg.annotation import BACKGROUND, UNLABELLED, ClassTable, OverlapCounter, choose_held_out
-from napari_sparseseg.box_geometry import Box, Triple, bounding_box, box_overlap, with_margin
+from napari_sparseseg.box_geometry import Box, Triple, box_overlap, surrounding_region
 from napari_sparseseg.cases import Region
 from napari_sparseseg.errors import InputError
 
@@ -75,10 +76,7 @@ def check_boxed_cases(cases: Sequence[BoxedCase], table: ClassTable) -> None:
 
 def find_box_region(boxes: Sequence[Box], shape: Triple) -> Region:
     """Return the box that holds all boxes and a margin: there the network learns and answers."""
-    start = tuple(min(box.start[axis] for box in boxes) for axis in range(3))
-    stop = tuple(max(box.stop[axis] for box in boxes) for axis in range(3))
-    around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), boxes[0].label)
-    return with_margin(around, (_MARGIN_VOXELS,) * 3, shape)
+    return surrounding_region(boxes, _MARGIN_VOXELS, shape)
 
 
 def measure_quality(
@@ -86,7 +84,10 @@ def measure_quality(
 ) -> dict[str, float]:
     """Return Dice by class name of a dense answer against the truth, else against held-out strokes."""
     if case.truth is not None:
-        known = np.flatnonzero(case.truth > 0)
+        judged = case.truth > 0
+        if case.strokes is not None:  # they were copied into the answer
+            judged &= case.strokes == UNLABELLED
+        known = np.flatnonzero(judged)
         reference = case.truth.reshape(-1)[known]
     elif case.strokes is not None and len(held_out):
         known, reference = held_out, case.strokes.reshape(-1)[held_out]
@@ -99,12 +100,20 @@ def measure_quality(
 
 
 def measure_agreement(channels: NDArray[np.uint8], boxes: Sequence[Box]) -> float:
-    """Return the mean IoU of each box with the bounding box of what was found of its class in it."""
+    """Return the mean IoU of each box with the bounding box of the object that was found in it.
+
+    The object is all that hangs together and reaches into the box, so that what spills out of it counts.
+    """
     overlaps = []
-    for box in boxes:
-        found = bounding_box(channels[box.region] == box.label - 1, box.label)
-        own = Box((0, 0, 0), box.shape, box.label)
-        overlaps.append(0.0 if found is None else box_overlap(found, own))
+    for label in {box.label for box in boxes}:
+        parts, _ = ndimage.label(channels == label - 1, np.ones((3, 3, 3)))
+        places = ndimage.find_objects(parts)
+        for box in (each for each in boxes if each.label == label):
+            reaching = [places[part - 1] for part in np.unique(parts[box.region]) if part]
+            start = [min((place[axis].start for place in reaching), default=0) for axis in range(3)]
+            stop = [max((place[axis].stop for place in reaching), default=0) for axis in range(3)]
+            found = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), label)
+            overlaps.append(box_overlap(found, box))
     return float(np.mean(overlaps))
 
 

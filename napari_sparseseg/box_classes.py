@@ -1,13 +1,13 @@
 """Which class each box of a file belongs to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from napari_sparseseg.box_files import NamedBox
 from napari_sparseseg.errors import InputError
 
 
 def match_classes(
-    boxes: Sequence[NamedBox], known: Mapping[int, str], allowed: range
+    boxes: Sequence[NamedBox], known: Mapping[int, str], allowed: range, taken: Collection[int] = ()
 ) -> tuple[list[int], dict[int, str]]:
     """Find the class of each box among those known, and make a class of what is not known.
 
@@ -22,11 +22,14 @@ def match_classes(
         Names of classes by value.
     allowed
         Values that a class may have.
+    taken
+        Values of classes that have no name yet: a box of such a value is of this class and may name it.  A
+        box that tells no value is of none of them.
 
     Returns
     -------
     values
-        Of each box's class.
+        Of each box's class; not always the one that the box asks for (see `list_renumbered`).
     names
         Of all classes by value, the known ones first.
 
@@ -40,6 +43,8 @@ def match_classes(
     told: dict[int | None, str] = {
         box.value: box.name for box in reversed(boxes) if box.name and box.value is not None
     }
+    asked = {box.value for box in boxes if box.value is not None}
+    asked_by = {box.name.casefold(): box.value for box in reversed(boxes) if box.value is not None}
     values = []
     for box in boxes:
         name = box.name or told.get(box.value, "")
@@ -49,17 +54,25 @@ def match_classes(
         name = name or f"class {box.value}"
         value = value_of.get(name.casefold())
         if value is None:
-            wanted = box.value
+            wanted = asked_by.get(name.casefold()) if box.value is None else box.value
             usable = wanted is not None and wanted in allowed and wanted not in names
-            value = wanted if wanted is not None and usable else _free(names, allowed)
+            value = wanted if wanted is not None and usable else _free(allowed, {*names, *taken}, asked)
             names[value] = name
             value_of[name.casefold()] = value
         values.append(value)
     return values, names
 
 
-def _free(names: Mapping[int, str], allowed: range) -> int:
-    free = next((value for value in allowed if value not in names), None)
-    if free is None:
-        raise InputError(f"the boxes are of more than {len(allowed)} classes; give fewer classes.")
-    return free
+def list_renumbered(boxes: Sequence[NamedBox], values: Sequence[int]) -> list[tuple[int, int]]:
+    """Return each value that boxes ask for together with the other one that `match_classes` gave them."""
+    pairs = zip((box.value for box in boxes), values, strict=True)
+    return sorted({(asked, given) for asked, given in pairs if asked is not None and asked != given})
+
+
+def _free(allowed: range, used: Collection[int], asked: Collection[int]) -> int:
+    """Return the lowest value that is not used, if there is one none that a box asks for."""
+    for avoided in ({*used, *asked}, used):
+        free = next((value for value in allowed if value not in avoided), None)
+        if free is not None:
+            return free
+    raise InputError(f"the boxes are of more than {len(allowed)} classes; give fewer classes.")

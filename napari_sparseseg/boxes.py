@@ -2,24 +2,28 @@
 
 Methods: Khoreva et al. 2017, "Simple Does It: Weakly Supervised Instance and Semantic Segmentation", in 3D.
 Each method gives one verdict per voxel of a box: the object, background, or *ignore*.  Where boxes overlap
-the smaller one lies in front.  Outside of all boxes is background.
+the smaller one lies in front.  Outside of all boxes is background, but for what lies right before and after a
+box drawn on one slice: that is ignored.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import BACKGROUND, UNLABELLED
-from napari_sparseseg.box_geometry import Box, Triple, back_to_front, inner_box, with_margin
+from napari_sparseseg.box_geometry import Box, Triple, inner_box, with_margin
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Noted, WorkDone
-from napari_sparseseg.grabcut import Scene, cut_out, vote
-from napari_sparseseg.proposals import find_best_proposal
+from napari_sparseseg.grabcut import cut_out, vote
+from napari_sparseseg.proposals import search_proposal
 from napari_sparseseg.settings import BoxConfig
+from napari_sparseseg.work_grid import Scene
 
 Spacing = tuple[float, float, float]
+Result = TypeVar("Result")
 Verdicts = NDArray[np.uint8]
 """``(Z, Y, X)`` of a box: `UNLABELLED` to ignore, `BACKGROUND`, or `OBJECT`."""
 
@@ -27,6 +31,9 @@ OBJECT = 2
 
 _LEAST_MARGIN = 2  # voxels
 _HELD = 0.9  # of a box that lies in another one
+_DEEPEST_SHADOW = 3  # slices on either side of a box that is one slice
+_FEWEST_OUTSIDE = 2  # voxels that the background can be learnt from
+_FLAT = 1e-6  # share of the largest intensity below which a spread is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,8 @@ def label_boxes(
 
     Returns
     -------
-    The `BoxLabels`; events on the way, among them a sentence for each box that fell back to `box_inner`.
+    The `BoxLabels`; events on the way, among them a sentence for each box that fell back to `box_inner`.  The
+    order of the boxes does not matter.
 
     Raises
     ------
@@ -105,23 +113,28 @@ def check_boxes(boxes: Sequence[Box], shape: Triple) -> list[Box]:
     return [box.clipped(shape) for box in boxes]
 
 
-def _by_box(segment: Segment) -> BoxMethod:
-    """Make a method for whole volumes of one for single boxes."""
+def _by_box(segment: Segment, *, falls_back: bool = True, needs_surroundings: bool = False) -> BoxMethod:
+    """Make a method for whole volumes of one for single boxes.
+
+    `falls_back`: whether finding little tells that it failed; not so where it takes a fixed share of the box.
+    `needs_surroundings`: whether it learns the background from what lies round the box.
+    """
 
     def method(
         image: NDArray[np.float32], spacing: Spacing, boxes: Sequence[Box], config: BoxConfig
     ) -> Generator[Event, None, BoxLabels]:
         shape = (image.shape[1], image.shape[2], image.shape[3])
         clipped = check_boxes(boxes, shape)
-        position = {id(box): number for number, box in enumerate(clipped)}
         annotation = np.full(shape, BACKGROUND, np.uint8)
+        _cast_shadows(annotation, spacing, boxes)
         fallen_back: list[int] = []
         whole = sum(box.volume for box in clipped)
         done = 0
-        for box in back_to_front(clipped):
-            number = position[id(box)]
+        for number in _draw_order(clipped):
+            box = clipped[number]
             words = f"Box {number + 1} of {len(boxes)}"
-            random = np.random.default_rng([config.seed, number])
+            # Of the box alone, so that the order of the boxes does not matter.
+            random = np.random.default_rng([config.seed, *box.start, *box.stop, box.label])
             scene = make_scene(image, spacing, box, clipped, config.margin)
             work = segment(scene, config, random)
             try:
@@ -131,18 +144,59 @@ def _by_box(segment: Segment) -> BoxMethod:
                 verdicts: Verdicts = end.value
             done += box.volume
             found = np.count_nonzero(verdicts == OBJECT)
-            if found < config.least_share * box.volume and not _fills_little(segment):
+            if falls_back and found < config.least_share * box.volume:
                 fallen_back.append(number)
                 verdicts = _verdicts_of_inner(box, config.inner_share)
-                yield Noted(
-                    f"Box {number + 1}: only {100 * found / box.volume:.1f} % of it was found to be the "
-                    "object, so its middle is taken instead (box_inner)."
-                )
+                reason = _why_nothing(scene, needs_surroundings) if not found else ""
+                reason = reason or f"only {100 * found / box.volume:.1f} % of it was found to be the object"
+                yield Noted(f"Box {number + 1}: {reason}, so its middle is taken instead.")
             _put(annotation[box.region], verdicts, box.label)
             yield WorkDone(done / whole, words)
         return BoxLabels(annotation, tuple(sorted(fallen_back)))
 
     return method
+
+
+def _draw_order(boxes: Sequence[Box]) -> list[int]:
+    """Return the positions of boxes from back to front; of like size, not by where they stand in the list."""
+    ordered = sorted(range(len(boxes)), key=lambda n: (boxes[n].start, boxes[n].stop, boxes[n].label))
+    return sorted(ordered, key=lambda n: -boxes[n].volume)
+
+
+def _why_nothing(scene: Scene, needs_surroundings: bool) -> str:
+    """Say why nothing can be found in a scene; nothing where it could."""
+    spreads = [float(channel.std()) for channel in scene.image]
+    sizes = [max(1.0, float(np.abs(channel).max())) for channel in scene.image]
+    if all(spread <= _FLAT * size for spread, size in zip(spreads, sizes, strict=True)):
+        return "the image has no contrast in it"
+    outside = ~scene.others
+    outside[scene.box.region] = False
+    if needs_surroundings and np.count_nonzero(outside) < _FEWEST_OUTSIDE:
+        return "there is nothing round it to learn the background from"
+    return ""
+
+
+def _cast_shadows(annotation: NDArray[np.uint8], spacing: Spacing, boxes: Sequence[Box]) -> None:
+    """Ignore what lies right before and after boxes drawn on one slice, in place: it may well be the object.
+
+    As far as the box is wide, at most three slices; in other boxes of the class these tell what is there.
+    """
+    shape = (annotation.shape[0], annotation.shape[1], annotation.shape[2])
+    for box in boxes:
+        thin = [axis for axis in range(3) if box.shape[axis] == 1]
+        if len(thin) != 1:
+            continue
+        wide = min(box.shape[axis] * spacing[axis] for axis in range(3) if axis != thin[0])
+        reach = [0, 0, 0]
+        reach[thin[0]] = min(_DEEPEST_SHADOW, max(1, round(wide / spacing[thin[0]])))
+        region = with_margin(box, (reach[0], reach[1], reach[2]), shape)
+        depth, height, width = (edge.stop - edge.start for edge in region)
+        known = np.zeros((depth, height, width), bool)
+        for other in boxes:
+            moved = _moved(other, region).clipped((depth, height, width))
+            if other.label == box.label and moved.volume:
+                known[moved.region] = True
+        annotation[region][~known] = UNLABELLED
 
 
 def make_scene(
@@ -247,9 +301,7 @@ def _segment_by_vote(
 def _segment_proposal(
     scene: Scene, config: BoxConfig, random: np.random.Generator
 ) -> Generator[float, None, Verdicts]:
-    yield 0.0
-    proposal = find_best_proposal(scene.image, scene.spacing, scene.box)
-    yield 1.0
+    proposal = yield from search_proposal(scene.image, scene.spacing, scene.box)
     return _verdicts_of_mask(proposal.mask[scene.box.region])
 
 
@@ -261,9 +313,8 @@ def _segment_consensus(
     The paper ignores all of the box that is not the object by both.  An object fills a good half of its box
     in a photograph, but about a quarter in 3D: what both call background is learnt as that here.
     """
-    inside = yield from cut_out(scene, config, random, edges=True)
-    proposal = find_best_proposal(scene.image, scene.spacing, scene.box)
-    yield 1.0
+    inside = yield from _halved(cut_out(scene, config, random, edges=True), 0.0)
+    proposal = yield from _halved(search_proposal(scene.image, scene.spacing, scene.box), 0.5)
     first, second = inside[scene.box.region], proposal.mask[scene.box.region]
     verdicts = np.full(first.shape, UNLABELLED, np.uint8)
     verdicts[first & second] = OBJECT
@@ -271,22 +322,27 @@ def _segment_consensus(
     return verdicts
 
 
+def _halved(work: Generator[float, None, Result], start: float) -> Generator[float, None, Result]:
+    """Do work that is half of all, from the share `start` on."""
+    try:
+        while True:
+            yield start + next(work) / 2
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
 def _verdicts_of_mask(mask: NDArray[np.bool_]) -> Verdicts:
     return np.where(mask, OBJECT, BACKGROUND).astype(np.uint8)
 
 
-def _fills_little(segment: Segment) -> bool:
-    """Tell whether a method takes a fixed share of the box, so that too little means nothing."""
-    return segment in (_segment_whole, _segment_inner)
-
-
 BOX_METHODS: Mapping[str, BoxMethod] = {
-    "box": _by_box(_segment_whole),
-    "box_inner": _by_box(_segment_inner),
-    "grabcut": _by_box(_segment_grabcut),
-    "grabcut_plus": _by_box(_segment_grabcut_plus),
-    "grabcut_plus_i": _by_box(_segment_by_vote),
+    "box": _by_box(_segment_whole, falls_back=False),
+    "box_inner": _by_box(_segment_inner, falls_back=False),
+    "grabcut": _by_box(_segment_grabcut, needs_surroundings=True),
+    "grabcut_plus": _by_box(_segment_grabcut_plus, needs_surroundings=True),
+    "grabcut_plus_i": _by_box(_segment_by_vote, needs_surroundings=True),
     "proposals": _by_box(_segment_proposal),
-    "consensus": _by_box(_segment_consensus),
+    "consensus": _by_box(_segment_consensus, needs_surroundings=True),
 }
 """Ways from boxes to labels, by the names in `settings.BOX_METHODS`."""

@@ -1,5 +1,6 @@
 """The command ``sparseseg boxes``: from bounding boxes to a mask."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from napari_sparseseg.annotation import ClassTable
     from napari_sparseseg.box_cases import BoxedCase
+    from napari_sparseseg.box_files import NamedBox
     from napari_sparseseg.events import BoxRoundMade, Event
     from napari_sparseseg.volume import Volume
 
@@ -96,13 +98,13 @@ def boxes(
     if save_model:
         check_folder(save_model)
     volume = read_volume(image, frame, spacing, display)
-    case, table = read_case(volume, boxes, labels, truth, unlabelled, names)
+    case, table = read_case(volume, boxes, labels, truth, unlabelled, names, display.say)
     if save_labels and _UNLABELLED in table.mask_values:
         raise InputError(
             f"a class has the value {_UNLABELLED}, which --save-labels writes for unsure voxels; give it "
             "another value."
         )
-    rounds = _Rounds()
+    rounds = _Rounds(keep)
     result = display.run(
         rounds.collect(
             train_from_boxes(
@@ -116,9 +118,9 @@ def boxes(
             )
         )
     )
-    if keep == "best" and not rounds.measured:
-        display.say("No label could be held out to measure the rounds by, so the last one is kept.")
-    chosen = rounds.choose(keep)
+    chosen = rounds.chosen
+    for sentence in rounds.explain(save_model if result.model else None):
+        display.say(sentence)
     channels, made = rounds.whole(chosen, case)
     write_labels(out, mask_from_channels(channels, table), volume)
     if save_labels:
@@ -151,27 +153,31 @@ def read_case(
     truth: Path | None,
     unlabelled: int | None,
     names: Path | None,
+    say: Callable[[str], None],
 ) -> "tuple[BoxedCase, ClassTable]":
-    """Read boxes, and what else is known, with one class table for all."""
+    """Read boxes, and what else is known, with one class table for all; what must be known is said."""
     import numpy as np
 
     from napari_sparseseg.annotation import ClassTable, annotation_from_file
     from napari_sparseseg.box_cases import BoxedCase
-    from napari_sparseseg.box_classes import match_classes
+    from napari_sparseseg.box_classes import list_renumbered, match_classes
     from napari_sparseseg.box_files import load_boxes
     from napari_sparseseg.box_geometry import Box
     from napari_sparseseg.volume import load_labels
 
     read = load_boxes(boxes, volume)
     known = read_names(names)
-    strokes = None
+    painted: tuple[int, ...] = ()
     if labels:
-        [strokes], own = read_annotations([labels], [volume], unlabelled, names)
-        known |= {entry.value: entry.name for entry in own.classes[1:]}
+        _check_values(read, boxes, labels, unlabelled or 0)
+        painted = read_annotations([labels], [volume], unlabelled, names)[1].mask_values[1:]
     first = 2 if labels and not unlabelled else 1  # there 1 is background
-    values, all_names = match_classes(read, known, range(first, _LARGEST_CLASS))
-    used = sorted({*values, *(own.mask_values[1:] if labels else ())})
-    table = ClassTable.from_values(used, all_names)
+    taken = (*painted, unlabelled or 0)
+    values, all_names = match_classes(read, known, range(first, _LARGEST_CLASS + 1), taken)
+    for asked, given in list_renumbered(read, values):
+        say(f"Boxes of the value {asked} are {all_names[given]}, which has the value {given} in the mask.")
+    table = ClassTable.from_values(sorted({*values, *painted}), all_names)
+    strokes = None
     if labels:
         [strokes], _ = read_annotations([labels], [volume], unlabelled, names, table)
     answer = None
@@ -189,11 +195,37 @@ def read_case(
     return BoxedCase(volume.data, volume.spacing, cased, strokes, answer, volume.name), table
 
 
+def _check_values(read: "Sequence[NamedBox]", boxes: Path, labels: Path, unlabelled: int) -> None:
+    """Raise `InputError` where a box has a value that is no class in the sparse labels."""
+    meaning = {1: "background"} if unlabelled == 0 else {unlabelled: "unlabelled"}
+    for number, box in enumerate(read, start=1):
+        if box.value in meaning:
+            raise InputError(
+                f"box {number} of {boxes} has the value {box.value}, which means {meaning[box.value]} in "
+                f"{labels}; give its class another value, or say --unlabelled if those labels mean another "
+                "thing by it."
+            )
+
+
 @dataclass
 class _Rounds:
-    """The rounds as they come; only those that may be kept are held."""
+    """The rounds as they come: the figures of all, and of labels only what may be kept.
 
-    made: "list[BoxRoundMade]" = field(default_factory=list)
+    Attributes
+    ----------
+    keep
+        Round that is asked for: last, best, or a number.
+    figures
+        Of each round, as the report has them.
+    last, best, asked
+        The newest round; the one with the highest Dice so far; the one with the number that is asked for.
+    """
+
+    keep: str
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    last: "BoxRoundMade | None" = None
+    best: "BoxRoundMade | None" = None
+    asked: "BoxRoundMade | None" = None
 
     def collect(self, work: Any) -> Any:
         """Pass all events of `work` on, and hold its rounds."""
@@ -203,7 +235,7 @@ class _Rounds:
             while True:
                 event: Event = next(work)
                 if isinstance(event, BoxRoundMade):
-                    self.made.append(event)
+                    self.add(event)
                     yield Noted(self.describe(event))
                 yield event
         except StopIteration as end:
@@ -216,16 +248,37 @@ class _Rounds:
         known = f"Dice {dice:.3f}, " if dice is not None else ""
         return f"{words}: {known}agreement with the boxes {made.agreement:.2f}."
 
-    @property
-    def measured(self) -> bool:
-        """Whether the rounds can be compared."""
-        return any(made.quality for made in self.made)
+    def add(self, made: "BoxRoundMade") -> None:
+        """Note the figures of a round, and let go of one that can no longer be kept."""
+        self.figures.append(
+            {"round": made.number, "dice": made.quality, "agreement_with_boxes": made.agreement}
+        )
+        self.last = made
+        if self.keep.isdecimal() and int(self.keep) == made.number:
+            self.asked = made
+        dice, highest = mean_dice(made), mean_dice(self.best) if self.best else None
+        if self.keep == "best" and dice is not None and (highest is None or dice > highest):
+            self.best = made
 
-    def choose(self, keep: str) -> "BoxRoundMade":
-        """Return the round that `keep` names; the last one where there are not so many."""
-        if keep == "best" and self.measured:
-            return max(self.made, key=lambda made: mean_dice(made) or 0.0)
-        return self.made[min(int(keep), len(self.made) - 1) if keep.isdecimal() else -1]
+    @property
+    def chosen(self) -> "BoxRoundMade":
+        """The round to keep; the last one where there is no such round."""
+        chosen = self.best or self.asked or self.last
+        assert chosen is not None
+        return chosen
+
+    def explain(self, model: Path | None) -> Iterator[str]:
+        """Yield sentences on what is not quite as it was asked for."""
+        assert self.last is not None
+        if self.keep == "best" and self.best is None:
+            yield "No label could be held out to measure the rounds by, so the last one is kept."
+        if self.keep.isdecimal() and self.asked is None:
+            yield f"The rounds ended with round {self.last.number}, which is kept instead of {self.keep}."
+        if model and self.chosen is not self.last:
+            yield (
+                f"The network in {model} is that of the last round, {self.last.number}; the mask is that of "
+                f"round {self.chosen.number}."
+            )
 
     def whole(self, made: "BoxRoundMade", case: "BoxedCase") -> "tuple[NDArray[np.uint8], NDArray[np.uint8]]":
         """Return channels and labels of a round on the whole volume, strokes far from the boxes too."""
@@ -260,15 +313,11 @@ def _report(
     fallen_back: tuple[int, ...],
     as_json: bool,
 ) -> None:
-    rows = [
-        {"round": made.number, "dice": made.quality, "agreement_with_boxes": made.agreement}
-        for made in rounds.made
-    ]
     report = {
         "mask": str(out),
         "method": config.method,
         "kept_round": chosen.number,
-        "rounds": rows,
+        "rounds": rounds.figures,
         "fallen_back": [number + 1 for number in fallen_back],
         "volumes_ml": volumes,
     }

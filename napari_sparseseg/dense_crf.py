@@ -15,15 +15,17 @@ the leading eigenvectors of the Gaussian between the lattice's planes: fewer num
 about 0.0001, and no alignment of cells that would tell one axis or one direction from another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sparseseg.box_geometry import Box
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import CrfConfig
+from napari_sparseseg.work_grid import Scene, WorkGrid, run_to_end
 
 Floats = NDArray[np.float32]
 Triple = tuple[int, int, int]
@@ -34,6 +36,7 @@ INTENSITY_CELL = 0.5
 MOST_CELLS = 256
 """Intensity cells at most; an image that needs more gets wider ones, and a kernel less selective than set."""
 
+_LARGEST = 1_500_000  # voxels whose messages are exchanged on their own grid
 _SMALLEST_EIGENVALUE = 1e-4
 _FAR = 6.0  # standard deviations at which two intensities no longer know of each other
 _BLOCK_CELLS = 500_000
@@ -49,6 +52,9 @@ def refine_probabilities(
     config: CrfConfig | None = None,
 ) -> Floats:
     """Move the borders between classes to the image's edges.
+
+    What voxels say to each other varies smoothly but for the image's edges: beyond 1,500,000 voxels it is
+    found on a coarser grid, and brought back by linear interpolation to probabilities in full detail.
 
     Parameters
     ----------
@@ -72,29 +78,81 @@ def refine_probabilities(
     InputError
         Shapes differ, values are not finite or negative, or the spacing is not positive.
     """
+    return run_to_end(refine_steps(image, probabilities, spacing, config))
+
+
+def refine_steps(
+    image: NDArray[Any],
+    probabilities: NDArray[np.floating[Any]],
+    spacing: tuple[float, float, float],
+    config: CrfConfig | None = None,
+) -> Generator[float, None, Floats]:
+    """Do what `refine_probabilities` does, and yield the share of the work done after each update."""
     config = config or CrfConfig()
     _check(image, probabilities, spacing)
     prior = _normalised(np.asarray(probabilities))
-    if len(prior) == 1 or prior.size == 0:
+    present = [channel for channel in range(len(prior)) if prior[channel].any()]
+    if len(present) <= 1:
         return prior
-    log_prior = np.full(prior.shape, -np.inf, np.float32)
-    np.log(prior, out=log_prior, where=prior > 0)
+    if np.prod(prior.shape[1:], dtype=float) <= _LARGEST:
+        messages = yield from _exchange_messages(image, prior, present, spacing, config)
+        return _marginals(_logarithm(prior), messages) if messages else prior
+    whole = Box((0, 0, 0), (prior.shape[1], prior.shape[2], prior.shape[3]), 0)
+    both = np.concatenate([image, prior[present]])
+    grid = WorkGrid(Scene(both, spacing, whole, np.zeros(prior.shape[1:], bool)), _LARGEST)
+    del both
+    small = np.zeros((len(prior), *grid.scene.image.shape[1:]), np.float32)
+    small[present] = grid.scene.image[len(image) :]
+    messages = yield from _exchange_messages(
+        grid.scene.image[: len(image)], _normalised(small), present, grid.scene.spacing, config
+    )
+    if not messages:
+        return prior
+    logits = _logarithm(prior)
+    del prior
+    return _marginals(logits, {channel: grid.bring_back(heard) for channel, heard in messages.items()})
+
+
+def _exchange_messages(
+    image: NDArray[Any],
+    prior: Floats,
+    present: Sequence[int],
+    spacing: tuple[float, float, float],
+    config: CrfConfig,
+) -> Generator[float, None, dict[int, Floats]]:
+    """Return by channel what each voxel hears in the last update; nothing where nothing is said."""
     kernels = _make_kernels(image, spacing, config)
+    log_prior = _logarithm(prior)
     # Potts labels: a class is favoured by its own neighbours, and all classes together by a constant
     everything = _message(np.ones(prior.shape[1:], np.float32), kernels)
+    messages: dict[int, Floats] = {}
     marginals = prior
-    for _ in range(config.crf_iterations if kernels else 0):
-        logits = log_prior.copy()
-        last = everything.copy()
-        for channel in range(len(prior) - 1):
-            message = _message(marginals[channel], kernels)
-            logits[channel] += message
-            last -= message
-        logits[-1] += last
-        logits -= logits.max(0)
-        logits[logits < _NOTHING] = -np.inf
-        marginals = np.exp(logits, out=logits)
-        marginals /= marginals.sum(0)
+    steps = config.crf_iterations if kernels else 0
+    for step in range(1, steps + 1):
+        messages = {c: _message(marginals[c], kernels) for c in present if c < len(prior) - 1}
+        if len(messages) < len(present):
+            messages[present[-1]] = everything.copy()
+            for channel in present[:-1]:
+                messages[present[-1]] -= messages[channel]
+        marginals = _marginals(log_prior.copy(), messages)
+        yield step / steps
+    return messages
+
+
+def _logarithm(prior: Floats) -> Floats:
+    logarithm = np.full(prior.shape, -np.inf, np.float32)
+    np.log(prior, out=logarithm, where=prior > 0)
+    return logarithm
+
+
+def _marginals(logits: Floats, messages: dict[int, Floats]) -> Floats:
+    """Add what is heard to log-probabilities ``(K, Z, Y, X)``, and make probabilities of them, in place."""
+    for channel, message in messages.items():
+        logits[channel] += message
+    logits -= logits.max(0)
+    logits[logits < _NOTHING] = -np.inf
+    marginals = np.exp(logits, out=logits)
+    marginals /= marginals.sum(0)
     return marginals
 
 

@@ -97,7 +97,7 @@ class BoxRoundMade:
     quality
         Dice by class name against what is known; empty where nothing is.
     agreement
-        Mean intersection over union of each object's bounding box with the box that was drawn.
+        Mean intersection over union of each box with that of the object that was found in it.
     """
 
     case: int

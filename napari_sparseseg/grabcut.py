@@ -4,10 +4,11 @@ Methods: Rother, Kolmogorov & Blake 2004, "GrabCut"; GrabCut+ (borders at the im
 perturbed runs: Khoreva et al. 2017, "Simple Does It".
 """
 
+import math
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,9 @@ from napari_sparseseg.box_geometry import Box
 from napari_sparseseg.edges import find_edges
 from napari_sparseseg.graph_cut import Link, cut_graph, neighbour_offsets, pair_views, surface_shares
 from napari_sparseseg.settings import BoxConfig
+from napari_sparseseg.work_grid import Scene, WorkGrid
 
 Floats = NDArray[np.floating]
-Spacing = tuple[float, float, float]
 
 _SAMPLES = 4000  # voxels that a mixture is fitted to
 _LARGEST_DRAFT = 30_000  # voxels of a box that is cut again and again
@@ -35,28 +36,6 @@ _EXTENT = 3.0  # nats by which the middle of the box is rather object, falling w
 _RADIUS = 0.85  # where that is 0, as a share of the ellipsoid that touches the box's faces
 _SMALLEST_SHARE = 0.002  # of the box; what is less is nothing
 _FEWEST = 2  # voxels that a mixture can be fitted to
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A box and what lies round it.
-
-    Attributes
-    ----------
-    image
-        ``(C, Z, Y, X)`` finite intensities of the box and a margin.
-    spacing
-        mm ``(Z, Y, X)``.
-    box
-        The box in the voxels of `image`.
-    others
-        ``(Z, Y, X)``: True in other boxes, whose content says nothing about the background.
-    """
-
-    image: NDArray[np.float32]
-    spacing: Spacing
-    box: Box
-    others: NDArray[np.bool_]
 
 
 def cut_out(
@@ -77,7 +56,7 @@ def cut_out(
     -------
     ``(Z, Y, X)`` of the scene; empty where there is no contrast, or nothing round the box to learn from.
     """
-    draft, grid = _WorkGrid(scene, _LARGEST_DRAFT), _WorkGrid(scene, _LARGEST_CUT)
+    draft, grid = WorkGrid(scene, _LARGEST_DRAFT), WorkGrid(scene, _LARGEST_CUT)
     cutter = _Cutter(draft.scene, config.smoothness, edges=edges)
     found = np.zeros(draft.scene.others.shape, bool)
     for done, inside in enumerate(cutter.iterate(config.components, config.iterations, random), start=1):
@@ -109,7 +88,7 @@ def vote(
     -------
     ``(Z, Y, X)`` of the scene: the share of the runs that call a voxel the object.
     """
-    grid = _WorkGrid(scene, _LARGEST_VOTE)
+    grid = WorkGrid(scene, _LARGEST_VOTE)
     cutter = _Cutter(grid.scene, config.smoothness, edges=True)
     votes = np.zeros(grid.scene.others.shape, np.float32)
     for run in range(config.runs):
@@ -240,59 +219,6 @@ class _Cutter:
         return pull[box.region]
 
 
-class _WorkGrid:
-    """The scene on a coarser grid where its box has too many voxels, and the way back."""
-
-    def __init__(self, scene: Scene, most: int) -> None:
-        self._shape = scene.others.shape
-        shape = list(self._shape)
-        spacing = list(scene.spacing)
-        share = scene.box.volume / max(1, scene.others.size)
-        while np.prod(shape, dtype=float) * share > most:
-            finest = min((a for a in range(3) if shape[a] > 2), key=lambda a: spacing[a])
-            factor = min(2.0, max(1.05, (np.prod(shape, dtype=float) * share / most) ** 0.34))
-            shorter = max(2, min(shape[finest] - 1, round(shape[finest] / factor)))
-            spacing[finest] *= shape[finest] / shorter
-            shape[finest] = shorter
-        if tuple(shape) == self._shape:
-            self.scene = scene
-            return
-        factors = [new / old for new, old in zip(shape, self._shape, strict=True)]
-        image = np.stack([_shrink(channel, factors, shape) for channel in scene.image])
-        others = ndimage.zoom(scene.others, factors, order=0, grid_mode=True, mode="nearest")
-        start, stop = [], []
-        for a, b, factor, length in zip(scene.box.start, scene.box.stop, factors, shape, strict=True):
-            first = min(length - 1, round(a * factor))
-            start.append(first)
-            stop.append(min(length, max(first + 1, round(b * factor))))
-        box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), scene.box.label)
-        self.scene = Scene(image, (spacing[0], spacing[1], spacing[2]), box, others)
-
-    def take(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return ``(Z, Y, X)`` values of the scene on this grid."""
-        shape = self.scene.others.shape
-        if values.shape == shape:
-            return values
-        factors = [new / old for new, old in zip(shape, values.shape, strict=True)]
-        taken: NDArray[np.float32] = ndimage.zoom(values, factors, order=1, grid_mode=True, mode="nearest")
-        return taken
-
-    def bring_back(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return ``(Z, Y, X)`` values on the scene's own grid."""
-        if values.shape == self._shape:
-            return values
-        factors = [old / new for new, old in zip(values.shape, self._shape, strict=True)]
-        back: NDArray[np.float32] = ndimage.zoom(values, factors, order=1, grid_mode=True, mode="nearest")
-        return back
-
-
-def _shrink(channel: Floats, factors: list[float], shape: list[int]) -> NDArray[np.float32]:
-    smooth = ndimage.gaussian_filter(channel, [0.35 / f if f < 1 else 0.0 for f in factors])
-    small: NDArray[np.float32] = ndimage.zoom(smooth, factors, order=1, grid_mode=True, mode="nearest")
-    assert small.shape == tuple(shape)
-    return small
-
-
 def _describe(image: Floats) -> NDArray[np.float32]:
     """Return intensities and smoothed intensities, each channel of mean 0 and standard deviation 1."""
     features = []
@@ -330,12 +256,12 @@ def _within(box: Box, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _jitter_box(box: Box, shape: tuple[int, ...], jitter: float, random: np.random.Generator) -> Box:
-    """Move and resize a box by up to `jitter` of its sides."""
+    """Move each face of a box by up to `jitter` of its sides, rounded at random: small boxes move too."""
     start, stop = [], []
     for a, b, length in zip(box.start, box.stop, shape, strict=True):
         reach = jitter * (b - a)
-        first = round(a + random.uniform(-reach, reach))
-        last = round(b + random.uniform(-reach, reach))
+        first = math.floor(a + random.uniform(-reach, reach) + random.random())
+        last = math.floor(b + random.uniform(-reach, reach) + random.random())
         first = min(max(0, first), length - 1)
         start.append(first)
         stop.append(min(length, max(first + 1, last)))

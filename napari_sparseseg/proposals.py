@@ -6,7 +6,7 @@ each region that comes up, and each pair of neighbouring large ones, is a propos
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from skimage.segmentation import watershed
 
 from napari_sparseseg.box_geometry import Box, inner_box
 from napari_sparseseg.edges import find_edges, typical_spread
+from napari_sparseseg.work_grid import Scene, WorkGrid, run_to_end
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -28,6 +29,7 @@ _MIDDLE_SHARE = 0.3  # of the box's volume, most of it the object
 # Contrast damped beyond so many spreads, and the share of the supervoxels asked for.
 _HIERARCHIES = ((1.0, 1.0), (2.0, 0.5), (2.0, 1.0), (2.0, 2.0), (4.0, 1.0))
 _NEAR_TIE = 0.02
+_LARGEST = 400_000  # voxels of a box that is searched on its own grid
 _PAIRED_NODES = 200  # the last ones to be merged, thus the largest
 
 
@@ -128,14 +130,21 @@ class ProposalList:
 def find_best_proposal(
     image: NDArray[np.floating], spacing: Spacing, box: Box, supervoxels: int = 600
 ) -> Proposal:
-    """Return the proposal that fits a box best.
+    """Return the proposal that fits a box best: `search_proposal` in one go."""
+    return run_to_end(search_proposal(image, spacing, box, supervoxels))
+
+
+def search_proposal(
+    image: NDArray[np.floating], spacing: Spacing, box: Box, supervoxels: int = 600
+) -> Generator[float, None, Proposal]:
+    """Search the proposal that fits a box best.
 
     The paper takes the proposal of MCG with the highest IoU with the box. MCG proposes few regions, and
     only object-like ones; among all regions of a hierarchy, many that fill the box's sides are scraps of
     background round the object. So the IoU of the bounding boxes counts together with the Dice of the
     region with the ellipsoid that fills the box. As MCG joins several segmentations, this is done for five
     hierarchies of different contrast and fineness; of their best proposals, the one most like the others
-    wins.
+    wins. A box of more than 400,000 voxels is searched on a coarser grid.
 
     Parameters
     ----------
@@ -147,21 +156,35 @@ def find_best_proposal(
         In voxels of the crop.
     supervoxels
         How many there are at most in the middle one of the hierarchies; 1/2 to 2 times as many in the others.
+
+    Yields
+    ------
+    The share of the work that is done, once before the first hierarchy and once after each.
     """
     shape = (image.shape[1], image.shape[2], image.shape[3])
     inside = box.clipped(shape)
-    found = [
-        _best_of_hierarchy(
-            stretch_contrast(image, inside, reach), spacing, inside, round(supervoxels * share)
-        )
-        for reach, share in _HIERARCHIES
-        if inside.volume
-    ]
-    proposals = [proposal for proposal in found if proposal is not None]
+    yield 0.0
+    nothing = Proposal(np.zeros(shape, bool), 0.0)
+    if not inside.volume:
+        return nothing
+    grid = WorkGrid(Scene(image, spacing, inside, np.zeros(shape, bool)), _LARGEST)
+    scene = grid.scene
+    proposals = []
+    for step, (reach, share) in enumerate(_HIERARCHIES, start=1):
+        stretched = stretch_contrast(scene.image, scene.box, reach)
+        proposal = _best_of_hierarchy(stretched, scene.spacing, scene.box, round(supervoxels * share))
+        if proposal is not None:
+            proposals.append(proposal)
+        yield step / len(_HIERARCHIES)
     if not proposals:
-        return Proposal(np.zeros(shape, bool), 0.0)
+        return nothing
     agreement = [sum(_dice(one.mask, other.mask) for other in proposals) for one in proposals]
-    return proposals[int(np.argmax(agreement))]
+    best = proposals[int(np.argmax(agreement))]
+    if scene.image is not image:
+        back = grid.bring_back(best.mask.astype(np.float32))
+        nothing.mask[inside.region] = back[inside.region] > 0.5
+        best = Proposal(nothing.mask, best.overlap)
+    return best
 
 
 def _best_of_hierarchy(image: Floats, spacing: Spacing, box: Box, number: int) -> Proposal | None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sparseseg.box_classes import match_classes
+from napari_sparseseg.box_classes import list_renumbered, match_classes
 from napari_sparseseg.box_files import NamedBox
 from napari_sparseseg.errors import InputError
 
@@ -15,8 +15,8 @@ def boxes_of(*classes):
     return [NamedBox((i, 0, 0), (i + 1, 2, 2), name, value) for i, (name, value) in enumerate(classes)]
 
 
-def match(*classes, known=KNOWN, allowed=ALLOWED):
-    return match_classes(boxes_of(*classes), known, allowed)
+def match(*classes, known=KNOWN, allowed=ALLOWED, taken=()):
+    return match_classes(boxes_of(*classes), known, allowed, taken)
 
 
 def test_a_name_counts_before_a_value():
@@ -54,13 +54,28 @@ def test_an_unknown_name_keeps_its_value_where_that_is_free():
 def test_values_that_are_not_allowed_become_new_classes():
     values, names = match(("", 1), ("", 300), ("", 0), ("", 300), ("heart", 1000))
     assert values == [3, 5, 6, 5, 7]
+    classes = ("", 1), ("", 300), ("", 0), ("", 300), ("heart", 1000)
+    renumbered = [(0, 6), (1, 3), (300, 5), (1000, 7)]
+    assert list_renumbered(boxes_of(*classes), values) == renumbered
     assert names == {**KNOWN, 3: "class 1", 5: "class 300", 6: "class 0", 7: "heart"}
 
 
-def test_a_value_given_to_another_class_is_not_shared_with_it():
+def test_a_value_that_a_box_asks_for_is_given_to_no_other_class():
     values, names = match(("heart", None), ("", 3), ("", 300), ("", 5))
-    assert len(set(values)) == 4
-    assert names == {**KNOWN, 3: "heart", 5: "class 3", 6: "class 300", 7: "class 5"}
+    assert values == [6, 3, 7, 5]
+    assert names == {**KNOWN, 6: "heart", 3: "class 3", 7: "class 300", 5: "class 5"}
+    assert match(("heart", None), ("heart", 5), ("", 3))[0] == [5, 5, 3]
+    assert match(("heart", None), ("liver", 3), allowed=range(2, 5))[0] == [3, 2]  # no other one is left
+
+
+def test_a_value_without_a_name_is_the_classs_and_the_box_names_it():
+    values, names = match(("anterior", 2), ("ANTERIOR", None), ("", 3), known={}, taken=(2, 3))
+    assert values == [2, 2, 3]
+    assert names == {2: "anterior", 3: "class 3"}
+    values, names = match(("anterior", None), ("posterior", 2), known={}, taken=(2, 3))
+    assert values == [4, 2]
+    assert list_renumbered(boxes_of(("anterior", None), ("posterior", 2)), values) == []
+    assert match(("kidney", 2), known={2: "liver"}, taken=(2, 3))[0] == [4]
 
 
 def test_boxes_of_one_file_agree_on_what_a_value_means():

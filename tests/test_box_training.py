@@ -14,7 +14,14 @@ from napari_sparseseg.box_training import train_from_boxes
 from napari_sparseseg.boxes import label_boxes
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import BoxRoundMade, Noted, StepDone, WindowDone, WorkDone, finish
-from napari_sparseseg.settings import DENOISING, BoxConfig, RecursionConfig
+from napari_sparseseg.settings import (
+    DENOISING,
+    BoxConfig,
+    CrfConfig,
+    NetworkConfig,
+    RecursionConfig,
+    TrainingConfig,
+)
 
 ALL = ",".join(DENOISING)
 UNIT = (1.0, 1.0, 1.0)
@@ -467,6 +474,26 @@ def test_what_the_paper_found_is_seen_on_a_noisy_ball(seed):
     assert naive[-1] < naive[0] + 0.05
     assert from_grabcut[-1] > 0.7
     assert from_grabcut[-1] > naive[-1]
+
+
+def test_a_reset_box_takes_nothing_from_a_good_one_in_front_of_it():
+    large, small = Box((2, 2, 2), (18, 18, 18), 2), Box((6, 6, 6), (12, 12, 12), 3)
+    image = np.random.default_rng(0).normal(size=(1, 20, 20, 20)).astype(np.float32)
+    case = BoxedCase(image, UNIT, [large, small])
+    for method in ("box", "box_inner"):
+        made = box_training._BoxTraining(
+            [case], ClassTable.from_values([2, 3]), BoxConfig(method=method),
+            RecursionConfig(rounds=1, denoise="reset"), CrfConfig(), TrainingConfig(), NetworkConfig(),
+        )  # fmt: skip
+        list(made.make_first_labels())
+        channels = np.zeros((20, 20, 20), np.uint8)
+        channels[6:12, 6:12, 6:10] = 2  # the small one is found, the large one is not
+        region = made._regions[0]
+        labels, dense = channels[region] + np.uint8(1), channels[region].copy()
+        made._reset(0, labels, dense)
+        assert (dense[channels[region] == 2] == 2).all()
+        assert (labels[channels[region] == 2] == 3).all()
+        assert (dense == 1).any()
 
 
 # -- mistakes --

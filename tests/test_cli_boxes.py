@@ -5,6 +5,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from phantoms import fix_precision, make_image, make_truth
@@ -246,7 +247,93 @@ def test_a_box_that_fell_back_is_told_by_its_number(files, run):
     code, out, errors = run(*usual(files, method="grabcut_plus"), "--json")
     assert code == 0
     assert json.loads(out)["fallen_back"] == [1, 2]
-    assert "Box 2: only 0.0 %" in errors
+    assert "Box 2: the image has no contrast in it, so its middle is taken instead." in errors
+
+
+def test_strokes_without_names_are_of_the_class_that_a_box_of_their_value_names(files, run):
+    volume = load_volume(files / "image.nii.gz")
+    boxes = boxes_of_labels(make_truth() + 1)
+    named = [
+        NamedBox(b.start, b.stop, n, int(VALUES[b.label - 1]))
+        for b, n in zip(boxes, ("anterior", ""), strict=True)
+    ]
+    save_boxes(files / "boxes.csv", named, volume)
+    words = usual(files, labels=files / "sparse.nii.gz", truth=files / "truth.nii.gz", method="box")
+    code, out, errors = run(*words, "--json")
+    assert code == 0
+    assert json.loads(out)["rounds"][0]["dice"].keys() == {"anterior", "class 7"}
+    assert set(np.unique(load_labels(files / "mask.nii.gz", volume))) == {0, 2, 7}
+    assert "which has the value" not in errors
+    (files / "names.json").write_text('{"2": "ball", "7": "anterior"}')
+    code, out, errors = run(*words, "--names", files / "names.json", "--json")
+    assert code == 0
+    assert "Boxes of the value 2 are anterior, which has the value 7 in the mask." in errors
+
+
+@pytest.mark.parametrize(
+    ("value", "unlabelled", "meaning"), [(1, None, "background"), (1, 0, "background"), (9, 9, "unlabelled")]
+)
+def test_a_box_of_a_value_that_is_no_class_in_the_labels_is_refused(files, run, value, unlabelled, meaning):
+    volume = load_volume(files / "image.nii.gz")
+    (box, _) = boxes_of_labels(make_truth() + 1)
+    save_boxes(files / "boxes.csv", [NamedBox(box.start, box.stop, "ball", value)], volume)
+    words = usual(files, labels=files / "sparse.nii.gz", unlabelled=unlabelled, method="box")
+    code, out, errors = run(*words)
+    assert code == 2
+    assert out == ""
+    assert f"has the value {value}, which means {meaning} in " in errors
+    assert errors.count("\n") == 1
+    assert not (files / "mask.nii.gz").exists()
+    assert run(*usual(files, method="box"))[0] == 0  # without labels any value is a class
+    assert set(np.unique(load_labels(files / "mask.nii.gz", volume))) == {0, value}
+
+
+def test_which_network_is_saved_is_told(files, run):
+    words = usual(files, rounds=1, keep=0, save_model=files / "model", method="box")
+    code, _, errors = run(*words, "--round-steps", 4, "--device", "cpu")
+    assert code == 0
+    assert "is that of the last round, 1; the mask is that of round 0." in errors
+    assert (files / "model" / "model.json").exists()
+
+
+def box_of(truth, value):
+    """Return the largest bounding box of a connected part of a class that is no tangle of many."""
+    parts = boxes_of_labels(np.where(truth == value, 2, 1), parts=True)
+    return max((box for box in parts if box.volume < 100_000), key=lambda box: box.volume)
+
+
+@real
+@pytest.mark.parametrize("kind", ["anisotropic", "oblique", "two channels"])
+def test_real_grids_of_all_kinds(tmp_path, run, kind):
+    images, truth = {
+        "anisotropic": (
+            ["spinalcord_mr/t2s_t2s_uncropped.nii.gz"],
+            "spinalcord_mr/t2s_t2s_uncropped_gmseg_manual.nii.gz",
+        ),
+        "oblique": (["odd_files/oblique_aniso.nii.gz"], "odd_files/oblique_aniso_label.nii.gz"),
+        "two channels": (
+            ["ms_lesions_mr4/patient19_FLAIR.nii.gz", "ms_lesions_mr4/patient19_T1.nii.gz"],
+            "ms_lesions_mr4/patient19_lesions.nii.gz",
+        ),
+    }[kind]
+    paths = [HIPPOCAMPUS.parent / path for path in images]
+    volume = load_volume(paths if len(paths) > 1 else paths[0])
+    answer = load_labels(HIPPOCAMPUS.parent / truth, volume)
+    box = box_of(answer, int(answer.max()))
+    boxes, mask = tmp_path / "boxes.csv", tmp_path / "mask.nii.gz"
+    save_boxes(boxes, [NamedBox(box.start, box.stop, "object")], volume)
+    code, out, _ = run(
+        ",".join(map(str, paths)), "--boxes", boxes, "--out", mask, "--method", "grabcut_plus", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["volumes_ml"]["object"] > 0
+    found = load_labels(mask, volume)  # refuses another grid
+    stored, original = nibabel.load(mask), nibabel.load(paths[0])
+    assert stored.shape == original.shape[:3]
+    np.testing.assert_allclose(stored.affine, original.affine, atol=1e-3)
+    assert found.any()
+    assert not found[~_inside(box, found.shape)].any()
+    assert dice(found == 1, _inside(box, found.shape) & (answer == answer.max())) > 0.3
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,7 @@ def test_a_large_scene_is_cut_on_a_coarser_grid(monkeypatch, spacing, most):
 
     monkeypatch.setattr(grabcut, "cut_graph", spy)
     monkeypatch.setattr(grabcut, "_LARGEST_CUT", most)
+    monkeypatch.setattr(grabcut, "_LARGEST_DRAFT", max(200, most // 2))
     monkeypatch.setattr(grabcut, "_LARGEST_VOTE", most)
     truth = ellipsoid((30, 24, 27), (11, 9, 8), (14.2, 12, 13))
     scene = scene_of(truth, spacing)

@@ -18,6 +18,7 @@ from napari_sparseseg.proposals import (
     make_supervoxels,
     merge_regions,
     node_bounds,
+    search_proposal,
 )
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -265,3 +266,44 @@ def test_of_several_hierarchies_the_proposal_most_like_the_others_is_taken(monke
     monkeypatch.setattr(module, "_best_of_hierarchy", best_of_hierarchy)
     proposal = find_best_proposal(np.zeros((1, 9, 2, 2), np.float32), ISOTROPIC, Box((0, 0, 0), (9, 2, 2), 2))
     assert proposal.overlap == 0.6
+
+
+def test_a_large_box_is_searched_on_a_coarser_grid(monkeypatch):
+    image, truth = phantom("ellipsoid")
+    box = bounding_box(truth, 2)
+    fine = find_best_proposal(image, ISOTROPIC, box)
+    seen = []
+    best_of_hierarchy = module._best_of_hierarchy
+
+    def watched(image, spacing, box, number):
+        seen.append((image.shape, spacing, box))
+        return best_of_hierarchy(image, spacing, box, number)
+
+    monkeypatch.setattr(module, "_best_of_hierarchy", watched)
+    monkeypatch.setattr(module, "_LARGEST", box.volume)
+    np.testing.assert_array_equal(find_best_proposal(image, ISOTROPIC, box).mask, fine.mask)
+    assert {(shape, found) for shape, _, found in seen} == {(image.shape, box)}
+    seen.clear()
+    monkeypatch.setattr(module, "_LARGEST", box.volume // 4)
+    coarse = find_best_proposal(image, ISOTROPIC, box)
+    for shape, spacing, found in seen:
+        assert found.volume <= box.volume / 4 * 1.1
+        np.testing.assert_allclose(np.multiply(shape[1:], spacing), image.shape[1:])
+    assert coarse.mask.shape == truth.shape
+    assert coarse.mask.sum() == coarse.mask[box.region].sum()
+    assert dice(coarse.mask, truth) > 0.85
+
+
+def test_after_each_hierarchy_the_search_can_be_stopped(monkeypatch):
+    image, truth = phantom("ball")
+    box = bounding_box(truth, 2)
+    shares = list(search_proposal(image, ISOTROPIC, box))
+    np.testing.assert_allclose(shares, np.arange(6) / 5)
+    counted = []
+    monkeypatch.setattr(module, "_best_of_hierarchy", lambda *_: counted.append(1))
+    work = search_proposal(image, ISOTROPIC, box)
+    for expected in (0, 1, 2):
+        next(work)
+        assert len(counted) == expected
+    work.close()
+    assert len(counted) == 2
