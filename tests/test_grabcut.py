@@ -232,7 +232,7 @@ def test_a_large_scene_is_cut_on_a_coarser_grid(monkeypatch, spacing, most):
     scene = scene_of(truth, spacing)
     for inside in (find(scene), finish(vote(scene, QUICK, np.random.default_rng(0))) >= 0.5):
         assert inside.shape == truth.shape
-        assert dice(inside, truth) > 0.8
+        assert dice(inside, truth) > 0.75
         assert not inside[~inside_box(scene.box, truth.shape)].any()
     assert max(seen) < 1.5 * most  # the box is rounded to the coarser grid, and moved ones may be larger
 

@@ -68,9 +68,15 @@ class AnnotateActions(QObject):
         if place.desk.recorder is not None:
             place.desk.recorder.forget()
         place.session.hidden -= {value}
+        gone = place.desk.remove_boxes_of(value)
         place.set_table(ClassTable(rest))
         if place.session.selected == value:
             self.select(rest[1].value)
+        place.boxes_removed.emit()
+        if gone:
+            name = next(entry.name for entry in table.classes if entry.value == value)
+            words = "1 box of it was" if gone == 1 else f"{gone} boxes of it were"
+            place.inform(f"{name} was deleted, and {words} deleted too.")
 
     @tells
     def select(self, value: int) -> None:

@@ -89,7 +89,8 @@ class AnnotatePanel(QWidget):
         """Show another state; nothing is asked for by it."""
         self._state = state
         self._show_images(state)
-        self.classes.show_classes(state.table, state.selected, state.voxels)
+        self.classes.show_classes(state.table, state.selected, state.voxels, state.boxes)
+        self._tools.setExclusive(bool(state.tool))  # else one would stay pressed
         for number, (tool, button) in enumerate(self.tool_buttons.items()):
             button.setChecked(tool == state.tool)
             allow(self._tools.button(number), state.why_no_paint, _TOOL_TIPS[tool])

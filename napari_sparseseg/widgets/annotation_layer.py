@@ -48,6 +48,11 @@ class Labels(napari.layers.Labels):
             return voxel
         return self.placement.voxel_at(place[-self.ndim :], self.slice_axis)
 
+    @property
+    def is_painting(self) -> bool:
+        """Whether the user is in the middle of a stroke."""
+        return bool(self._block_history)
+
     def undo(self) -> None:
         """Take back the last change, of napari's history or outside it."""
         if not self.undo_elsewhere():

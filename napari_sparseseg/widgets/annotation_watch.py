@@ -44,7 +44,7 @@ class AnnotationWatch:
         for timer, milliseconds in ((self._idle, _SETTLE_MS), (self._soon, 0)):
             timer.setSingleShot(True)
             timer.setInterval(milliseconds)
-            timer.timeout.connect(self.look)
+            timer.timeout.connect(self._look_between_strokes)
         for emitter, callback in self._callbacks():
             emitter.connect(callback)
 
@@ -68,6 +68,12 @@ class AnnotationWatch:
     def look(self) -> None:
         """Compare all labels now."""
         self._compare((slice(None),) * self._layer.ndim, "done")
+
+    def _look_between_strokes(self) -> None:
+        if self._layer.is_painting:
+            self._idle.start()  # a stroke is told of as a whole, when it ends
+        else:
+            self.look()
 
     def put(self, voxels: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
         """Write values at flat indices, without a report and past napari's undo history."""

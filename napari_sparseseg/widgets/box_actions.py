@@ -1,5 +1,7 @@
 """What the Boxes panel asks for of masks: made by the worker, looked at round by round, kept as labels."""
 
+from typing import Any
+
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ _TRUTH_MARGIN = 16  # voxels round all boxes in which a comparison counts backgr
 _KEPT_MARGIN = (6, 6, 6)  # voxels of background round a box that are kept as labels, all of them,
 _FAR_MARGIN = (28, 28, 28)  # and here every fourth along each axis: what the network looks at is background
 _STROKES = "strokes"
+_JARGON = " (box_inner)"  # how the settings of the command call it
 
 Labelled = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Flat indices and painted values ``(N,)``."""
@@ -32,8 +35,9 @@ class BoxActions(QObject):
     def __init__(self, place: Workplace) -> None:
         super().__init__(place)
         self.place = place
-        for emitter in (place.viewer.layers.events.inserted, place.viewer.layers.events.removed):
-            emitter.connect(self.find_truths)
+        self._truth_layer: Labels | None = None
+        for emitter in self._emitters():
+            emitter.connect(self.follow_layers)
 
     @property
     def _work(self) -> BoxWork:
@@ -41,8 +45,8 @@ class BoxActions(QObject):
 
     def close(self) -> None:
         """Listen to the viewer no longer."""
-        for emitter in (self.place.viewer.layers.events.inserted, self.place.viewer.layers.events.removed):
-            emitter.disconnect(self.find_truths)
+        for emitter in self._emitters():
+            emitter.disconnect(self.follow_layers)
 
     @tells
     def change_settings(self, boxes: BoxConfig, recursion: RecursionConfig, crf: CrfConfig) -> None:
@@ -54,23 +58,41 @@ class BoxActions(QObject):
     @tells
     def compare_with(self, truth: str) -> None:
         """Compare rounds with strokes held out, or with a Labels layer, from the next time on."""
-        self._work.truth = truth
+        self._truth_layer = next((layer for layer in self._find_truths() if layer.name == truth), None)
+        self._work.truth = _STROKES if self._truth_layer is None else truth
 
-    def find_truths(self, _: object = None) -> None:
-        """Find the Labels layers that rounds can be compared with."""
-        case, session = self.place.case, self.place.session
+    def follow_layers(self, _: object = None) -> None:
+        """Take in which Labels layers rounds can be compared with, and whether a round is shown still."""
+        case, work, viewer = self.place.case, self._work, self.place.viewer
         if case is None:
             return
-        session.truths = tuple(
-            layer.name
+        truths = self._find_truths()
+        self.place.session.truths = tuple(str(layer.name) for layer in truths)
+        if work.truth == _STROKES or self._truth_layer not in truths:
+            self._truth_layer = None
+        work.truth = _STROKES if self._truth_layer is None else str(self._truth_layer.name)
+        if case.layers.round is None or case.layers.round not in viewer.layers:
+            work.shown = None
+        self.place.touch()
+
+    def _emitters(self) -> tuple[Any, ...]:
+        events = self.place.viewer.layers.events
+        return events.inserted, events.removed, events.renamed
+
+    def _find_truths(self) -> list[Labels]:
+        """Return the Labels layers of the image's shape, but those made here."""
+        case = self.place.case
+        if case is None:
+            return []
+        shape = case.source.shape[-case.source.placement.ndim :]
+        return [
+            layer
             for layer in self.place.viewer.layers
             if isinstance(layer, Labels)
             and not is_own(layer)
-            and np.size(layer.data) == np.prod(case.source.shape)
-        )
-        if self._work.truth not in (_STROKES, *session.truths):
-            self._work.truth = _STROKES
-        self.place.touch()
+            and layer.name != _STROKES
+            and tuple(_values_of(layer).shape) == shape
+        ]
 
     # -- the worker makes masks --
 
@@ -78,13 +100,16 @@ class BoxActions(QObject):
     def run(self) -> None:
         """Let the worker make masks; learning from strokes rests meanwhile."""
         place, work = self.place, self._work
-        if work.running or not work.records:
-            raise InputError("Masks are being made already." if work.running else "Draw a box first.")
+        if work.running:
+            return  # a second click came before the panel showed the first
+        if not work.records:
+            raise InputError("Draw a box first.")
         request = self._request()
         place.require_case().layers.show_round(None)
         work.rounds, work.shown, work.kept, work.notes = [], None, None, []
         work.running, work.progress, work.doing, work.outcome = True, None, "Looking into the boxes…", ""
         work.method = place.session.box_config.method
+        work.asked, work.values = work.records, tuple(place.session.table.mask_values)
         place.session.busy = False
         place.link.send(request)
 
@@ -101,7 +126,7 @@ class BoxActions(QObject):
         if isinstance(event, WorkDone):
             work.progress, work.doing = event.share, f"{event.words}…"
         elif isinstance(event, Noted):
-            work.notes.append(event.text)
+            work.notes.append(event.text.replace(_JARGON, ""))
         elif isinstance(event, BoxRoundMade):
             work.rounds.append(event)
             self.show_round(event.number)
@@ -144,16 +169,19 @@ class BoxActions(QObject):
         place, made = self.place, self._round(number)
         shape = place.require_case().source.shape
         labels, near, far = self._labels_of(made), np.zeros(shape, bool), np.zeros(shape, bool)
-        for record in self._work.records:
+        for record in self._work.asked:
             box = Box(record.start, record.stop, record.value)
             near[with_margin(box, _KEPT_MARGIN, shape)] = far[with_margin(box, _FAR_MARGIN, shape)] = True
         labels[~near] = 0
         sparse = (slice(None, None, 4),) * 3
         labels[sparse][far[sparse] & ~near[sparse]] = BACKGROUND
         voxels = np.union1d(np.flatnonzero(labels), place.desk.voxels_of("box"))
-        place.add_labels(voxels, labels.reshape(-1)[voxels], "box")
+        if place.add_labels(voxels, labels.reshape(-1)[voxels], "box"):
+            self._work.kept = number
+        elif self._work.kept != number:
+            raise InputError("Nothing was kept: this round adds nothing to the labels that are there.")
         place.require_case().layers.show_round(None)
-        self._work.kept = number
+        self._work.shown = None
 
     @tells
     def clear_kept(self) -> None:
@@ -164,8 +192,13 @@ class BoxActions(QObject):
         self._work.kept = None
 
     def _labels_of(self, made: BoxRoundMade) -> NDArray[np.uint8]:
-        """Return the painted values ``(Z, Y, X)`` of a round; 0 where it is unsure or has not looked."""
-        painted = np.array([0, BACKGROUND, *self.place.session.table.mask_values[1:]], np.uint8)
+        """Return the painted values ``(Z, Y, X)`` of a round; 0 where it is unsure or has not looked.
+
+        The classes are those of the moment when it was asked for; what was deleted since is 0.
+        """
+        there = self.place.session.table.mask_values
+        values = [value if value in there else 0 for value in self._work.values[1:]]
+        painted = np.array([0, BACKGROUND, *values], np.uint8)
         labels = np.zeros(self.place.require_case().source.shape, np.uint8)
         z, y, x = (slice(first, last) for first, last in made.region)
         labels[z, y, x] = painted[made.labels]
@@ -204,18 +237,31 @@ class BoxActions(QObject):
 
     def _truth(self, boxes: tuple[Box, ...]) -> Labelled:
         """Return the Labels layer to compare with; its 0 is background."""
-        name, shape = self._work.truth, self.place.require_case().source.shape
+        name, layer = self._work.truth, self._truth_layer
         if name == _STROKES:
             return _nothing()
-        layer = next((each for each in self.place.viewer.layers if each.name == name), None)
-        if layer is None or np.size(layer.data) != np.prod(shape):
+        if layer not in self._find_truths():
             raise InputError(f"There is no layer {name} of the image's size; compare with another.")
-        values = np.asarray(layer.data).reshape(shape)
+        shape = self.place.require_case().source.shape
+        values = np.asarray(_values_of(layer)).reshape(shape)
         truth = np.where(np.isin(values, self.place.session.table.mask_values[1:]), values, BACKGROUND)
         known = truth > BACKGROUND
+        if not known.any():  # a mask is often 0 and 1, whatever the class is called here
+            drawn = {record.value for record in self._work.records}
+            if len(drawn) > 1 or len(np.unique(values[values != 0])) != 1:
+                raise InputError(
+                    f"The layer {name} holds none of the classes of the table; compare with another, "
+                    f"or give its objects the values {', '.join(map(str, sorted(drawn)))}."
+                )
+            known = values != 0
+            truth[known] = drawn.pop()
         known[surrounding_region(boxes, _TRUTH_MARGIN, shape)] = True
         voxels = np.flatnonzero(known)
         return voxels, truth.reshape(-1)[voxels].astype(np.uint8)
+
+
+def _values_of(layer: Labels) -> Any:
+    return layer.data[0] if layer.multiscale else layer.data
 
 
 def _nothing() -> Labelled:

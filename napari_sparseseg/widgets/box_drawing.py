@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_sparseseg.annotation import BACKGROUND, ClassTable
@@ -14,12 +15,14 @@ from napari_sparseseg.errors import InputError
 from napari_sparseseg.project import BoxRecord
 from napari_sparseseg.project_hints import ProjectHints
 from napari_sparseseg.requests import KeepState
+from napari_sparseseg.widgets.box_history import BoxHistory
 from napari_sparseseg.widgets.box_layer import BoxLayer, ShownBox
-from napari_sparseseg.widgets.box_states import class_of_new_box
+from napari_sparseseg.widgets.box_states import class_of_new_box, why_no_draw
 from napari_sparseseg.widgets.session import BoxWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _SAME_OBJECT = 0.3  # overlap in the plane by which a rectangle on another slice belongs to a box
+_SAME_SLICES = 0.5  # and by which one on a slice of the box does
 _PAINTED = range(2, 256)
 
 
@@ -39,6 +42,9 @@ class BoxDrawing(QObject):
         self.place = place
         self._on_layer = on_layer
         self._layer: BoxLayer | None = None
+        self._history = BoxHistory()
+        self._drawn: tuple[Any, ...] = ()
+        place.touched.connect(self._show)
         place.viewer.layers.selection.events.active.connect(self.follow_tool)
 
     @property
@@ -54,12 +60,14 @@ class BoxDrawing(QObject):
     def image_opened(self) -> None:
         """Show the boxes that the project has of the image."""
         if self.place.case is not None:
-            self.place.session.spacing = self.place.case.source.volume.spacing
+            source = self.place.case.source
+            self.place.session.spacing, self.place.session.shape = source.volume.spacing, source.shape
             self.take_records()
 
     def image_closing(self) -> None:
         """Take the layer of boxes out."""
         layer, self._layer = self._layer, None
+        self._history.forget()
         if layer is not None:
             layer.close()
 
@@ -83,6 +91,8 @@ class BoxDrawing(QObject):
     @tells
     def draw(self, on: bool) -> None:
         """Take up the rectangle tool, or lay it down."""
+        if on and (why := why_no_draw(self.place.session)):
+            raise InputError(why)
         if on or self._layer is not None:
             self._require_layer().draw(on)
             self.follow_tool()
@@ -97,14 +107,20 @@ class BoxDrawing(QObject):
         if same is None:
             try:
                 hints, case = self._ensure_hints()
+                self._history.remember(hints.boxes(case))
                 self._work.chosen = hints.add_box(case, value, start, stop)
             finally:
                 self.take_records()
-        else:
-            low = _triple(min(a, b) for a, b in zip(start, same.start, strict=True))
-            high = _triple(max(a, b) for a, b in zip(stop, same.stop, strict=True))
-            self._work.chosen = same.number
-            self._change(same.number, start=low, stop=high)
+            return
+        low = _triple(min(a, b) for a, b in zip(start, same.start, strict=True))
+        high = _triple(max(a, b) for a, b in zip(stop, same.stop, strict=True))
+        self._work.chosen = same.number
+        self._change(same.number, start=low, stop=high)
+        if (low[axis], high[axis]) != (same.start[axis], same.stop[axis]):
+            reach = f"slice {low[axis]} to {high[axis] - 1}"
+            self.place.inform(f"Box {same.number} now reaches from {reach}.")
+        elif (low, high) != (same.start, same.stop):
+            self.place.inform(f"Box {same.number} was widened by what you drew.")
 
     @tells
     def change(self, number: int, start: Triple, stop: Triple) -> None:
@@ -130,6 +146,7 @@ class BoxDrawing(QObject):
     def delete(self, number: int) -> None:
         """Forget a box."""
         hints, case = self.place.desk.hints()
+        self._history.remember(hints.boxes(case))
         hints.remove_box(case, number)
         if self._work.chosen == number:
             self._work.chosen = None
@@ -143,7 +160,30 @@ class BoxDrawing(QObject):
         axis = session.orientation
         if not record.start[axis] <= session.slice_index < record.stop[axis]:
             self.place.require_case().go_to(axis, (record.start[axis] + record.stop[axis] - 1) // 2)
+        self._require_layer()
         self._show()
+
+    @tells
+    def undo(self) -> None:
+        """Take back the last change of boxes."""
+        renamed = None
+        if not self._history.is_empty:
+            try:
+                renamed = self._history.undo(*self.place.desk.hints())
+            finally:
+                self.take_records()
+        if renamed is None:
+            self.place.inform("There is no change of the boxes to take back.")
+            return
+        chosen = self._work.chosen
+        numbers = {record.number for record in self._work.records}
+        chosen = renamed.get(chosen, chosen) if chosen is not None else next(iter(renamed.values()), None)
+        self._work.chosen = chosen if chosen in numbers else None
+
+    def class_deleted(self) -> None:
+        """Take in that boxes went with their class, and that nothing shall bring them back."""
+        self._history.forget()
+        self.take_records()
 
     # -- files --
 
@@ -154,6 +194,7 @@ class BoxDrawing(QObject):
         read = load_boxes(path, place.require_case().source.volume)
         table = place.session.table
         known = {entry.value: entry.name for entry in table.classes[1:]}
+        there = {(record.value, record.start, record.stop) for record in self._work.records}
         values, names = match_classes(read, known, _PAINTED)
         if len(names) > len(known):
             made = ClassTable.from_values(list(names), names).classes[1:]
@@ -161,13 +202,18 @@ class BoxDrawing(QObject):
             place.set_table(ClassTable((*table.classes, *rows)))
         try:
             hints, case = self._ensure_hints()
+            self._history.remember(hints.boxes(case))
+            known_before = len(there)
             for box, value in zip(read, values, strict=True):
-                self._work.chosen = hints.add_box(case, value, box.start, box.stop)
+                if (value, box.start, box.stop) not in there:
+                    there.add((value, box.start, box.stop))
+                    self._work.chosen = hints.add_box(case, value, box.start, box.stop)
         finally:
             self.take_records()
         place.session.folder = str(Path(path).parent)
-        count = "1 box was" if len(read) == 1 else f"{len(read)} boxes were"
-        place.inform(f"{count} read from {Path(path).name}.")
+        count, new = "1 box was" if len(read) == 1 else f"{len(read)} boxes were", len(there) - known_before
+        rest = "" if new == len(read) else f"; {new or 'none'} of them {'is' if new == 1 else 'are'} new"
+        place.inform(f"{count} read from {Path(path).name}{rest}.")
 
     @tells
     def save(self, path: str) -> None:
@@ -188,6 +234,7 @@ class BoxDrawing(QObject):
         self._work.records = self.place.desk.boxes()
         if self._work.records:
             self._require_layer()
+        self._drawn = ()  # what the user did to the layer may have been refused
         self._show()
         self.place.touch()
 
@@ -204,6 +251,7 @@ class BoxDrawing(QObject):
             layer.layer.events.mode.connect(self.follow_tool)
             layer.show_slice(session.axis, session.slice_index)
             self._on_layer(layer)
+            self._drawn = ()
             self._show()
         return self._layer
 
@@ -216,10 +264,13 @@ class BoxDrawing(QObject):
         self.place.touch()
 
     def _show(self) -> None:
+        """Show the boxes in the layer, if anything of them has changed."""
         session, work = self.place.session, self._work
-        if self._layer is not None:
+        drawn = work.records, session.table, class_of_new_box(session), work.chosen
+        if self._layer is not None and drawn != self._drawn:
+            self._drawn = drawn
             shown = [ShownBox(r.number, r.value, r.start, r.stop) for r in work.records]
-            self._layer.show_boxes(shown, session.table, class_of_new_box(session), work.chosen)
+            self._layer.show_boxes(shown, *drawn[1:])
 
     def _ensure_hints(self) -> tuple[ProjectHints, int]:
         """Return where boxes are kept, and the case's number; make the project where there is none yet."""
@@ -232,6 +283,7 @@ class BoxDrawing(QObject):
     def _change(self, number: int, **changes: Any) -> None:
         hints, case = self.place.desk.hints()
         try:
+            self._history.remember(hints.boxes(case))
             hints.change_box(case, number, **changes)
         finally:
             self.take_records()  # what the layer shows goes back where it was refused
@@ -243,13 +295,21 @@ class BoxDrawing(QObject):
         return record
 
     def _find_continued(self, axis: int, start: Triple, stop: Triple, value: int) -> BoxRecord | None:
-        """Return the box of which a rectangle shows another slice, None where it shows a new object."""
-        best, most = None, _SAME_OBJECT
+        """Return the box that a rectangle belongs to, None where it shows a new object.
+
+        On a slice beyond a box it belongs to it where they overlap in the plane and lie near each other: no
+        further apart than the box is wide.  On a slice of the box it has to overlap more.
+        """
+        best, most = None, 0.0
         for record in self._work.records:
-            if record.value == value and not record.start[axis] <= start[axis] < record.stop[axis]:
-                overlap = box_overlap(_flat(axis, start, stop), _flat(axis, record.start, record.stop))
-                if overlap >= most:
-                    best, most = record, overlap
+            if record.value != value:
+                continue
+            overlap = box_overlap(_flat(axis, start, stop), _flat(axis, record.start, record.stop))
+            gap = max(record.start[axis] - stop[axis], start[axis] - record.stop[axis], -1)
+            sides = np.subtract(record.stop, record.start) * self.place.session.spacing
+            near = gap * self.place.session.spacing[axis] <= np.delete(sides, axis).max()
+            if near and overlap >= (_SAME_SLICES if gap < 0 else _SAME_OBJECT) and overlap > most:
+                best, most = record, overlap
         return best
 
 

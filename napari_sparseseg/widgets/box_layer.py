@@ -169,8 +169,9 @@ class BoxLayer:
 
     def place(self, placement: Placement) -> None:
         """Lie elsewhere, as the image does that was moved."""
-        self._placement = placement
-        self._redraw_soon()
+        if placement is not self._placement:
+            self._placement = placement
+            self._redraw_soon()
 
     # -- what is shown ---------------------------------------------------------------------------------
 
@@ -317,7 +318,7 @@ class BoxLayer:
             self.layer.current_edge_width = self._edge_width(None)
 
     def _on_removed(self, event: Any) -> None:
-        if event.value is self.layer:
+        if event.value == self.layer:
             self._timer.stop()
             self._pressed = self._creating = False
             self.removed.emit()

@@ -2,8 +2,8 @@
 
 from napari_sparseseg.events import BoxRoundMade
 from napari_sparseseg.project import BoxRecord
-from napari_sparseseg.widgets.session import Session
-from napari_sparseseg.widgets.snapshots import BoxesState, BoxRow, RoundRow
+from napari_sparseseg.widgets.session import BoxWork, Session
+from napari_sparseseg.widgets.snapshots import ORIENTATIONS, BoxesState, BoxRow, RoundRow
 
 _METHOD_WORDS = {
     "box": "whole boxes",
@@ -23,7 +23,7 @@ def boxes_state(session: Session) -> BoxesState:
         table=session.table,
         selected=class_of_new_box(session),
         drawing=work.drawing,
-        rows=tuple(_describe_box(record, axis, session.spacing) for record in work.records),
+        rows=tuple(_describe_box(record, session) for record in work.records),
         chosen=work.chosen,
         orientation=axis,
         slice_index=session.slice_index,
@@ -33,7 +33,7 @@ def boxes_state(session: Session) -> BoxesState:
         crf=session.crf,
         running=work.running,
         progress=work.progress,
-        sentence=work.doing if work.running else work.outcome,
+        sentence=_describe_work(work),
         rounds=tuple(
             RoundRow(made.number, name_round(made, work.method), mean_dice(made)) for made in work.rounds
         ),
@@ -43,9 +43,9 @@ def boxes_state(session: Session) -> BoxesState:
         truth=work.truth,
         notes=tuple(work.notes),
         folder=session.folder,
-        why_no_draw=_why_no_draw(session),
+        why_no_draw=why_no_draw(session),
         why_no_run=_why_no_run(session),
-        why_no_keep="" if work.shown is not None else "There are no labels from boxes yet.",
+        why_no_keep=_why_no_keep(work),
         why_no_clear="" if session.has_box_labels else "No labels from boxes are kept.",
     )
 
@@ -68,22 +68,47 @@ def mean_dice(made: BoxRoundMade) -> float | None:
     return sum(made.quality.values()) / len(made.quality) if made.quality else None
 
 
-def _describe_box(record: BoxRecord, axis: int, spacing: tuple[float, float, float]) -> BoxRow:
+def _describe_work(work: BoxWork) -> str:
+    if work.running:
+        return work.doing
+    if work.rounds and _corners(work.asked) != _corners(work.records):
+        return "The boxes have changed; make the masks again to see it."
+    return work.outcome
+
+
+def _corners(records: tuple[BoxRecord, ...]) -> list[tuple[object, ...]]:
+    return sorted((record.value, record.start, record.stop) for record in records)
+
+
+def _describe_box(record: BoxRecord, session: Session) -> BoxRow:
+    axis = session.orientation
     lengths = [b - a for a, b in zip(record.start, record.stop, strict=True)]
-    sides = [f"{n * mm:.0f}" for n, mm in zip(reversed(lengths), reversed(spacing), strict=True)]
+    sides = [_words_of_mm(n * mm) for n, mm in zip(lengths[::-1], session.spacing[::-1], strict=True)]
+    thin = [
+        name
+        for name, length, most in zip(ORIENTATIONS, lengths, session.shape, strict=True)
+        if length == 1 < most
+    ]
     return BoxRow(
-        record.number,
-        record.value,
-        f"{' × '.join(sides)} mm",
-        record.start[axis],
-        record.stop[axis] - 1,
-        "Only one slice deep: draw it on its last slice too, or type the slices."
-        if min(lengths) == 1
-        else "",
-    )
+        record.number, record.value, f"{' × '.join(sides)} mm", record.start[axis], record.stop[axis] - 1,
+        f"Only one {thin[0]} slice deep: draw it on its last slice too, or type the slices." if thin else "",
+    )  # fmt: skip
 
 
-def _why_no_draw(session: Session) -> str:
+def _words_of_mm(size: float) -> str:
+    if size >= 1:
+        return f"{size:.0f}"
+    return f"{size:.1f}" if size >= 0.1 else f"{size:.1g}"
+
+
+def _why_no_keep(work: BoxWork) -> str:
+    if work.shown is not None:
+        return ""
+    return "Choose a round first." if work.rounds else "There are no labels from boxes yet."
+
+
+def why_no_draw(session: Session) -> str:
+    """Return why no box can be drawn now; empty where one can."""
     if session.reading:
         return session.doing or "The image is being read."
     if session.image is None:

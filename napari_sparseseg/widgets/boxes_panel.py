@@ -1,6 +1,7 @@
 """The Boxes panel: boxes round objects, masks made from them, and rounds of learning from these."""
 
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
@@ -20,6 +21,7 @@ from napari_sparseseg.widgets.rounds_view import RoundsView
 from napari_sparseseg.widgets.save_dialog import Formats, SaveDialog
 from napari_sparseseg.widgets.snapshots import BoxesState
 from napari_sparseseg.widgets.steady_text import SteadyText
+from napari_sparseseg.widgets.truth_choice import TruthChoice
 from napari_sparseseg.widgets.wheel_guard import WheelGuard
 
 _FORMATS: Formats = {"CSV": (".csv",), "JSON": (".json",)}
@@ -45,6 +47,13 @@ _WHAT_FOR = "Draw a box round each object: seconds of work, and masks are made f
 _NO_IMAGE = "Open an image first."
 _NO_BOXES = "There are no boxes yet."
 _NONE_CHOSEN = "Choose a box in the list first."
+
+
+class _RunButton(QPushButton):
+    """A button that takes a double click for one, so that it does not stop what it has begun."""
+
+    def mouseDoubleClickEvent(self, event: Any) -> None:
+        event.accept()
 
 
 class BoxesPanel(QWidget):
@@ -144,7 +153,14 @@ class BoxesPanel(QWidget):
         state = self._state
         self.settings = BoxSettings(state.boxes, state.recursion, state.crf)
         self.settings.settings_requested.connect(self.settings_requested)
-        self.run = QPushButton()
+        self.truth = TruthChoice()
+        self.truth.truth_requested.connect(self.truth_requested)
+        self._guard.protect(self.truth)
+        label = QLabel("Compare rounds with")
+        label.setBuddy(self.truth)
+        compared = make_row(label, self.truth)
+        compared.setStretch(1, 1)
+        self.run = _RunButton()
         self.run.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.run.setCheckable(True)
         self.run.setStyleSheet(_RUN_STYLE)
@@ -161,14 +177,13 @@ class BoxesPanel(QWidget):
         self.notes = make_text()
         self.notes.setTextFormat(Qt.TextFormat.PlainText)
         self.notes.setAccessibleName("Notes")
-        return make_column(self.settings, self.run, self.progress, self.sentence, self.notes)
+        return make_column(self.settings, compared, self.run, self.progress, self.sentence, self.notes)
 
     def _make_rounds(self) -> QWidget:
         self.rounds = RoundsView()
         self.rounds.shown_requested.connect(self.round_shown_requested)
         self.rounds.keep_requested.connect(self.keep_requested)
         self.rounds.clear_kept_requested.connect(self.clear_kept_requested)
-        self.rounds.truth_requested.connect(self.truth_requested)
         return self.rounds
 
     def _apply(self, state: BoxesState) -> None:
@@ -183,6 +198,7 @@ class BoxesPanel(QWidget):
         allow(self.import_file, "" if state.slice_count else _NO_IMAGE, "Read boxes from a CSV or JSON file")
         allow(self.export_file, "" if state.rows else _NO_BOXES, "Write all boxes to a CSV or JSON file")
         self.settings.show_settings(state.boxes, state.recursion, state.crf)
+        self.truth.show_state(state)
         self._show_run(state)
         self.rounds.show_state(state)
 

@@ -196,7 +196,9 @@ class ClassRow(QFrame):
         layout.addWidget(self._content)
         layout.addWidget(self.question)
 
-    def show_class(self, entry: LabelClass, voxels: int, chosen: bool, why_no_delete: str) -> None:
+    def show_class(
+        self, entry: LabelClass, voxels: int, chosen: bool, why_no_delete: str, boxes: int = 0
+    ) -> None:
         """Show the class as it is now."""
         name = entry.name
         self.name.show_name(name)
@@ -212,7 +214,7 @@ class ClassRow(QFrame):
                 widget.style().polish(widget)
         self._describe(name, voxels, chosen)
         allow(self.delete, why_no_delete, f"Delete {name}; you are asked first")
-        self._show_question(_question(name, voxels))
+        self._show_question(_question(name, voxels, boxes))
         if why_no_delete and self.question.is_asked:
             self._withdraw()
 
@@ -313,11 +315,12 @@ class ClassRow(QFrame):
         dialog.raise_()
 
 
-def _question(name: str, voxels: int) -> str:
-    if voxels == 0:
+def _question(name: str, voxels: int, boxes: int) -> str:
+    if voxels == boxes == 0:
         return f"Delete {name}? Nothing is labelled with it."
-    what = "its 1 labelled voxel" if voxels == 1 else f"its {voxels:,} labelled voxels"
-    return f"Delete {name} and {what}? This cannot be undone."
+    parts = [f"its {voxels:,} labelled voxel{'s' * (voxels != 1)}"] if voxels else []
+    parts += [f"its {boxes} box{'es' * (boxes != 1)}"] if boxes else []
+    return f"Delete {name} and {' and '.join(parts)}? This cannot be undone."
 
 
 def _color_icon(color: str) -> QIcon:

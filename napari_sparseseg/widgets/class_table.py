@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
@@ -46,8 +47,14 @@ class ClassTableEditor(QWidget):
         """The rows from top to bottom, background first."""
         return tuple(self._layout.itemAt(place).widget() for place in range(self._layout.count()))
 
-    def show_classes(self, table: ClassTable, selected: int, voxels: Mapping[int, int]) -> None:
-        """Show another table, the painted value in use, and the labelled voxels by painted value."""
+    def show_classes(
+        self,
+        table: ClassTable,
+        selected: int,
+        voxels: Mapping[int, int],
+        boxes: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        """Show another table, the painted value in use, and labelled voxels and boxes by painted value."""
         values = [BACKGROUND, *table.mask_values[1:]]
         for value in set(self._rows) - set(values):
             row = self._rows.pop(value)
@@ -59,7 +66,10 @@ class ClassTableEditor(QWidget):
             row = self._rows.get(value) or self._make_row(value)
             if self._layout.indexOf(row) != place:
                 self._layout.insertWidget(place, row)
-            row.show_class(entry, voxels.get(value, 0), value == selected, _why_no_delete(value, table))
+            row.show_class(
+                entry, voxels.get(value, 0), value == selected, _why_no_delete(value, table),
+                boxes.get(value, 0),
+            )  # fmt: skip
         if added:
             self._order_tabs()
             if self._names_next:

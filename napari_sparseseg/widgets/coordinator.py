@@ -10,6 +10,7 @@ from napari import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
     BoxesLabelled,
@@ -207,6 +208,7 @@ class Coordinator(QObject):
         place.touched.connect(self._show_soon)
         place.viewed.connect(self.box_drawing.follow_view)
         place.closing.connect(self.box_drawing.image_closing)
+        place.boxes_removed.connect(self.box_drawing.class_deleted)
         place.opened.connect(self._on_opened)
         place.link.arrived.connect(self._on_event)
         place.link.died.connect(self._on_death)
@@ -247,7 +249,11 @@ class Coordinator(QObject):
         return actions
 
     def _select(self, value: int) -> None:
-        if self._place.case is not None:
+        drawing = self.session.boxes.drawing
+        if drawing and value == BACKGROUND:
+            self._place.inform("A box is drawn round an object, not round background.")
+            return
+        if self._place.case is not None and not drawing:
             self.viewer.layers.selection.active = self._place.case.layers.annotation
         self.annotate.select(value)
 
@@ -274,12 +280,15 @@ class Coordinator(QObject):
         self.predict.show_choices()
         self.annotate.use_tool("paint")
         self.box_drawing.image_opened()
-        self.boxes.find_truths()
+        self.boxes.follow_layers()
         self.projects.show_view()
         self.annotate.follow_layer()
 
     def _bind_to_boxes(self, layer: BoxLayer) -> None:
         bind_shortcuts(layer.layer, self._actions)
+        for key, tool in (("P", "paint"), ("E", "erase"), ("F", "fill")):  # napari's own draw other shapes
+            layer.layer.bind_key(key, lambda _, tool=tool: self.annotate.use_tool(tool), overwrite=True)
+        layer.layer.bind_key("Control-Z", lambda _: self.box_drawing.undo(), overwrite=True)
 
     def _on_event(self, event: object) -> None:
         place, session = self._place, self.session

@@ -169,6 +169,8 @@ def make_boxes_panel(coordinator: Coordinator) -> BoxesPanel:
     panel.settings_requested.connect(boxes.change_settings)
     panel.run_requested.connect(boxes.run)
     panel.cancel_requested.connect(boxes.cancel)
+    for asked in (panel.run_requested, panel.cancel_requested):
+        asked.connect(coordinator.show_now)  # at once, so that the button means what it says
     panel.round_shown_requested.connect(boxes.show_round)
     panel.keep_requested.connect(boxes.keep)
     panel.clear_kept_requested.connect(boxes.clear_kept)

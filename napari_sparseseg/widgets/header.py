@@ -174,7 +174,7 @@ def _make_help(parent: QWidget) -> QDialog:
     grid.setColumnStretch(1, 1)
     grid.setHorizontalSpacing(18)
     grid.setVerticalSpacing(3)
-    note = QLabel("They work while the labels layer is selected.")
+    note = QLabel("They work while the labels, the boxes or the image are selected.")
     buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
     buttons.rejected.connect(dialog.close)
     layout = QVBoxLayout(dialog)

@@ -51,7 +51,7 @@ class ImageActions(QObject):
         if name not in place.viewer.layers or not isinstance(place.viewer.layers[name], Image):
             raise InputError(f"There is no image called {name}; choose another one.")
         layer = place.viewer.layers[name]
-        if layer is self._layer and place.case is not None:
+        if layer == self._layer and place.case is not None:
             self._bring_back()
             return
         read = prepare_reading(layer)
@@ -76,7 +76,7 @@ class ImageActions(QObject):
             return
         images = self._images()
         volumes = {id(layer.metadata.get(VOLUME_KEY, layer)) for layer in images}
-        if len(volumes) == 1 and images[0] is not self._tried:
+        if len(volumes) == 1 and images[0] != self._tried:  # `is` fails: napari may give proxies
             self._tried = images[0]  # one that cannot be used is told of once
             self.choose(images[0].name)
 

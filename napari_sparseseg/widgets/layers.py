@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer
 from napari_sparseseg.annotation import BACKGROUND, ClassTable
 from napari_sparseseg.widgets.annotation_layer import Labels
 from napari_sparseseg.widgets.image_source import ImageSource
+from napari_sparseseg.widgets.outline_layer import Labels as OutlinedLabels
 from napari_sparseseg.widgets.placement import Placement
 
 OWN_KEY = "sparseseg_role"
@@ -76,7 +77,6 @@ class CaseLayers:
         self.annotation.n_edit_dimensions = 2
         self.apart: dict[str, PlainLabels] = {}
         self.round: PlainLabels | None = None
-        self._flat = True
         self.prediction.editable = False
         self.show_classes(table)
         for layer in (self.uncertainty, self.prediction, self.annotation):
@@ -127,9 +127,9 @@ class CaseLayers:
             there.data = labels.reshape(self._shape)
         else:
             name = self.annotation.name.replace("labels", _APART_NAMES[source], 1)
-            layer = self._add_labels(labels, name, source, self._color_apart(source))
-            layer.contour = int(self._flat)
-            self.apart[source] = layer
+            self.apart[source] = self._add_labels(
+                labels, name, source, self._color_apart(source), OutlinedLabels
+            )
 
     def show_round(self, labels: NDArray[np.uint8] | None, words: str = "") -> None:
         """Show what a round has made of boxes, ``(Z, Y, X)`` painted values, in a layer; or none."""
@@ -143,22 +143,20 @@ class CaseLayers:
         else:
             self.round = self._add_labels(labels, name, "round", color_labels(self._table))
 
-    def show_flat(self, flat: bool) -> None:
-        """Draw outlines where a slice is visible; napari cannot in 3D."""
-        if flat != self._flat:
-            self._flat = flat
-            for layer in self.apart.values():
-                layer.contour = int(flat)
-
     def _color_apart(self, source: str) -> DirectLabelColormap:
         return color_labels(self._table, faint_background=source == "interpolated")
 
     def _add_labels(
-        self, labels: NDArray[np.uint8], name: str, role: str, colormap: DirectLabelColormap
+        self,
+        labels: NDArray[np.uint8],
+        name: str,
+        role: str,
+        colormap: DirectLabelColormap,
+        kind: type[PlainLabels] = PlainLabels,
     ) -> PlainLabels:
         """Add labels that cannot be painted, below those of the user."""
         layers, active = self._viewer.layers, self._viewer.layers.selection.active
-        layer = PlainLabels(
+        layer = kind(
             labels.reshape(self._shape), name=name, opacity=0.5, metadata={OWN_KEY: role},
             colormap=colormap, **self._placement.transform(),
         )  # fmt: skip
@@ -196,9 +194,9 @@ class CaseLayers:
 
     def _on_removed(self, event: object) -> None:
         layer = getattr(event, "value", None)
-        if layer is not None and layer is self.round:
+        if layer is not None and layer == self.round:
             self.round = None
-        for source in [source for source, own in self.apart.items() if own is layer]:
+        for source in [source for source, own in self.apart.items() if own == layer]:
             del self.apart[source]
         if layer in (self.annotation, self.prediction, self.uncertainty):
             self.removed.emit(layer.metadata[OWN_KEY])

@@ -147,7 +147,6 @@ class OpenedCase:
 
     def view_changed(self) -> None:
         """Take in which slice is visible now, so that strokes land in it."""
-        self.layers.show_flat(self._viewer.dims.ndisplay == 2)
         self.layers.annotation.slice_axis = slice_axis(self._viewer.dims, self.source.placement.ndim)
 
     def slice_voxels(self) -> NDArray[np.int64]:

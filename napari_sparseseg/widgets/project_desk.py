@@ -138,6 +138,18 @@ class ProjectDesk:
             return ()
         return self.project.hints.boxes(self._case)
 
+    def remove_boxes_of(self, value: int) -> int:
+        """Forget the boxes of a class in all cases; return how many there were."""
+        if self.project is None:
+            return 0
+        hints, gone = self.project.hints, 0
+        for case in self.project.cases():
+            for record in hints.boxes(case.number):
+                if record.value == value:
+                    hints.remove_box(case.number, record.number)
+                    gone += 1
+        return gone
+
     def hints(self) -> tuple[ProjectHints, int]:
         """Return boxes and image-level labels of the project, and the number of the case in work.
 

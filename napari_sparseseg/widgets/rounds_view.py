@@ -1,17 +1,15 @@
 """The part of the Boxes panel about rounds: how good each is, which is shown, and which is kept."""
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_sparseseg.widgets.agreement_plot import AgreementPlot
-from napari_sparseseg.widgets.panel_parts import ChoiceBox, allow, make_button, make_row, make_title
+from napari_sparseseg.widgets.panel_parts import allow, make_button, make_row, make_title
 from napari_sparseseg.widgets.round_list import RoundList
 from napari_sparseseg.widgets.snapshots import BoxesState
-from napari_sparseseg.widgets.wheel_guard import WheelGuard
 
 _KEEP = "Its labels train the network with a low weight; your strokes always win"
 _CLEAR = "Take the labels made from boxes out of training; the boxes and your strokes stay"
-_STROKES = "strokes"
 
 
 class RoundsView(QWidget):
@@ -22,19 +20,11 @@ class RoundsView(QWidget):
     keep_requested = Signal(int)
     """Number of the round that is shown."""
     clear_kept_requested = Signal()
-    truth_requested = Signal(str)
-    """Entry of `BoxesState.truths`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._state = BoxesState()
         self.plot = AgreementPlot()
-        self.truth = ChoiceBox("What the rounds are compared with", "Choose…")
-        self.truth.setToolTip("What tells how good a round is (Dice, 0 to 1): your strokes, or a layer")
-        self.truth.activated.connect(lambda _: self._ask_truth())
-        WheelGuard(self).protect(self.truth)
-        label = QLabel("Compared with")
-        label.setBuddy(self.truth)
         self.list = RoundList()
         self.list.shown_requested.connect(self.shown_requested)
         self.keep = QPushButton("Keep this round")
@@ -43,14 +33,11 @@ class RoundsView(QWidget):
         self.clear = make_button("Take out again", self.clear_kept_requested)
         heading = make_title("Rounds")
         heading.setContentsMargins(0, 8, 0, 0)
-        compared = make_row(label, self.truth)
-        compared.setStretch(1, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         layout.addWidget(heading)
         layout.addWidget(self.plot)
-        layout.addLayout(compared)
         layout.addWidget(self.list)
         layout.addLayout(make_row(self.keep, self.clear))
         self.hide()
@@ -60,24 +47,8 @@ class RoundsView(QWidget):
         self._state = state
         self.plot.show_rounds(state.rounds, state.shown_round)
         self.list.show_rounds(state.rounds, state.shown_round, state.kept_round)
-        self._show_truths(state)
         nothing_shown = "" if state.shown_round is not None else "Choose a round first."
         allow(self.keep, state.why_no_keep or nothing_shown, _KEEP)
         allow(self.clear, state.why_no_clear, _CLEAR)
         # Labels kept in an earlier session can be taken out, though their rounds are gone.
         self.setVisible(bool(state.rounds) or not state.why_no_clear)
-
-    def _show_truths(self, state: BoxesState) -> None:
-        if self.truth.view().isVisible():  # being chosen from
-            return
-        if state.truths != tuple(self.truth.itemData(row) for row in range(self.truth.count())):
-            self.truth.clear()
-            for name in state.truths:
-                self.truth.addItem("my strokes" if name == _STROKES else name, name)
-        self.truth.setCurrentIndex(self.truth.findData(state.truth))
-
-    def _ask_truth(self) -> None:
-        name = self.truth.currentData()
-        if name != self._state.truth:
-            self.truth.setCurrentIndex(self.truth.findData(self._state.truth))  # a choice only asks
-            self.truth_requested.emit(name)

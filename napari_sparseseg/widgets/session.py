@@ -97,6 +97,8 @@ class BoxWork:
         What came of it, in words.
     rounds, shown, kept
         What was made, and the numbers of the rounds that are shown and kept as labels.
+    asked, values
+        The boxes that the rounds were made of, and the painted values of the classes then, as in the table.
     notes
         Sentences that came on the way.
     truth
@@ -115,6 +117,8 @@ class BoxWork:
     rounds: list[BoxRoundMade] = field(default_factory=list)
     shown: int | None = None
     kept: int | None = None
+    asked: tuple[BoxRecord, ...] = ()
+    values: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
     truth: str = "strokes"
     method: str = ""
@@ -145,6 +149,7 @@ class Session:
     interpolated: bool = False
     has_box_labels: bool = False
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shape: tuple[int, int, int] = (1, 1, 1)
     # boxes
     boxes: BoxWork = field(default_factory=BoxWork)
     box_config: BoxConfig = field(default_factory=BoxConfig)
@@ -185,8 +190,8 @@ class Session:
         fresh = Session()
         for name in (
             "image", "paintable", "is_flat", "tool", "axis", "orientation", "slice_index", "slice_count",
-            "voxels", "labelled_slices", "interpolated", "has_box_labels", "spacing", "boxes", "truths",
-            "suggestion", "folder",
+            "voxels", "labelled_slices", "interpolated", "has_box_labels", "spacing", "shape", "boxes",
+            "truths", "suggestion", "folder",
         ):  # fmt: skip
             setattr(self, name, getattr(fresh, name))
         self.forget_picture()

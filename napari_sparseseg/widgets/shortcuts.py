@@ -46,7 +46,7 @@ SHORTCUTS = (
     Shortcut("Space", "Move about while held"),
     Shortcut("[", "Smaller brush"),
     Shortcut("]", "Larger brush"),
-    Shortcut("Ctrl+Z", "Undo the last stroke"),
+    Shortcut("Ctrl+Z", "Undo the last stroke, or the last change of a box"),
     Shortcut("Ctrl+Shift+Z", "Redo"),
 )
 """Those with an action work while the labels layer is the active one; the rest are napari's own."""

@@ -35,11 +35,11 @@ class AnnotateState:
     selected
         The painted value in use.
     tool, brush_size
-        Entry of `TOOLS`, and the brush's diameter in voxels.
+        Entry of `TOOLS` (empty while boxes are drawn), and the brush's diameter in voxels.
     orientation, slice_index, slice_count
         Axis across which the visible slice lies, its index, and how many there are.
-    voxels
-        Labelled voxels by painted value.
+    voxels, boxes
+        Labelled voxels, and boxes of the image, by painted value.
     labelled_slices
         Per axis, the indices of slices on which the user has labelled on purpose.
     why_no_paint, why_no_accept, why_no_interpolation, why_no_clear
@@ -56,6 +56,7 @@ class AnnotateState:
     slice_index: int = 0
     slice_count: int = 0
     voxels: dict[int, int] = field(default_factory=dict)
+    boxes: dict[int, int] = field(default_factory=dict)
     labelled_slices: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
     why_no_paint: str = "Open an image first."
     why_no_accept: str = "There is no prediction yet."
@@ -226,7 +227,7 @@ class BoxesState:
         What the rounds can be compared with (the first entry is "strokes"; the others are names of Labels
         layers), and the chosen one.
     notes
-        Sentences that the user should read, as "box 2 (liver): … fell back to box_inner".
+        Sentences that the user should read, as "box 2 (liver): … its middle is taken instead".
     folder
         Where to offer files.
     why_no_draw, why_no_run, why_no_keep, why_no_clear

@@ -1,6 +1,7 @@
 """From the session to what each panel shows: pure functions, and every sentence that a panel says."""
 
 import itertools
+from collections import Counter
 
 from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.widgets.session import Session
@@ -18,12 +19,13 @@ def annotate_state(session: Session) -> AnnotateState:
         image=session.image,
         table=session.table,
         selected=session.selected,
-        tool=session.tool,
+        tool="" if session.boxes.drawing else session.tool,
         brush_size=session.brush_size,
         orientation=session.orientation,
         slice_index=session.slice_index,
         slice_count=session.slice_count,
         voxels=dict(session.voxels),
+        boxes=dict(Counter(record.value for record in session.boxes.records)),
         labelled_slices=session.labelled_slices,
         why_no_paint=_why_no_paint(session),
         why_no_accept=_why_no_accept(session),

@@ -20,7 +20,7 @@ from napari_sparseseg.widgets.image_source import ImageSource
 from napari_sparseseg.widgets.opened_case import OpenedCase, Shared
 from napari_sparseseg.widgets.placement import find_camera, show_upright
 from napari_sparseseg.widgets.project_desk import ProjectDesk
-from napari_sparseseg.widgets.recording import is_apart
+from napari_sparseseg.widgets.recording import APART, is_apart
 from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.worker_link import MakeWorker, WorkerLink
 
@@ -45,6 +45,9 @@ class Workplace(QObject):
 
     viewed = Signal()
     """Another slice is visible, or the layers lie elsewhere."""
+
+    boxes_removed = Signal()
+    """Boxes went with their class."""
 
     closing = Signal()
     """The image in work is about to be closed."""
@@ -185,14 +188,13 @@ class Workplace(QObject):
         if change is not None:
             self.announce(change)
 
-    def add_labels(self, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str) -> None:
-        """Record labels that do not come from the annotation layer."""
+    def add_labels(self, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str) -> bool:
+        """Record labels that do not come from the annotation layer; return whether they change anything."""
         case = self.require_case()
         if self.desk.ensure(case.source, self.session):
             self.send(KeepState(self.desk.state_folder))
-        if self.desk.recorder is None:
-            return
-        self._show(self.desk.recorder.add_outside(voxels, values, source))
+        recorder = self.desk.recorder
+        return recorder is not None and self._show(recorder.add_outside(voxels, values, source))
 
     def _undo_elsewhere(self) -> bool:
         recorder = self.desk.recorder
@@ -219,9 +221,12 @@ class Workplace(QObject):
             self.send(Paint(change.number, voxels, values, source))
         labels, sources = self.desk.labels, self.desk.sources
         apart = is_apart(change.sources).any() or is_apart(change.before_sources).any()
-        if apart and labels is not None and sources is not None:
+        # Taken back, labels made apart leave no source behind that would tell of them.
+        if (apart or change.source in APART) and labels is not None and sources is not None:
             case.show_apart(labels, sources)
             self._note_apart()
+            if change.undone and change.source == "box":
+                self.session.boxes.kept = None
         self._labels_changed()
 
     def describe(self) -> None:
@@ -257,6 +262,8 @@ class Workplace(QObject):
     def _note_apart(self) -> None:
         self.session.interpolated = len(self.desk.voxels_of("interpolated")) > 0
         self.session.has_box_labels = len(self.desk.voxels_of("box")) > 0
+        if not self.session.has_box_labels:
+            self.session.boxes.kept = None
 
     def _labels_changed(self) -> None:
         self.describe()

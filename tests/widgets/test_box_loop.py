@@ -115,7 +115,7 @@ def test_draw_make_compare_keep(loop, told):
     assert set(np.unique(sources)) == {0, source_code("box")}
     loop.coordinator.annotate.use_tool("paint")
     loop.coordinator.annotate.select(1)
-    middle = tuple(int(round(c.mean())) for c in np.nonzero(loop.truth))
+    middle = tuple(round(float(c.mean())) for c in np.nonzero(loop.truth))
     loop.viewer.dims.set_current_step(0, middle[0])
     labels = loop.viewer.layers[f"labels of {loop.image.name}"]
     robot.stroke(labels, [middle, np.add(middle, (0, 0, 2))])

@@ -124,7 +124,7 @@ def test_the_class_of_a_new_box_and_of_the_chosen_one(panel):
 
 def test_combo_boxes_answer_keys_and_leave_the_wheel(panel):
     panel.draw.setFocus()
-    for box in (panel.new_class, panel.chosen_class, panel.settings.method, panel.rounds.truth):
+    for box in (panel.new_class, panel.chosen_class, panel.settings.method, panel.truth):
         assert not turn_wheel(box)
     assert panel.heard == []
     QTest.keyClick(panel.new_class, Qt.Key.Key_Down)
@@ -212,8 +212,8 @@ def test_rounds_are_shown_kept_and_taken_out(panel):
     click(rounds.list.button(2))
     click(rounds.keep)
     click(rounds.clear)
-    choose(rounds.truth, 1)
-    assert rounds.truth.currentText() == "my strokes"
+    choose(panel.truth, 1)
+    assert panel.truth.currentText() == "my strokes"
     assert panel.heard == [
         ("round_shown_requested", 2),
         ("keep_requested", 1),
@@ -328,12 +328,12 @@ def test_tab_goes_through_the_panel_from_top_to_bottom(panel):
     ]  # fmt: skip
     assert passed[: len(expected)] == expected
     buttons = [panel.rounds.list.button(number) for number in (0, 1, 2)]
-    assert passed[-6:] == [panel.rounds.truth, *buttons, panel.rounds.keep, panel.rounds.clear]
+    assert passed[-5:] == [*buttons, panel.rounds.keep, panel.rounds.clear]
 
 
 def test_everything_is_named_for_those_who_cannot_see_it(panel):
     for widget in (panel.new_class, panel.chosen_class, panel.progress, panel.sentence, panel.notes,
-                   panel.boxes, panel.settings.method, panel.rounds.truth, panel.rounds.plot,
+                   panel.boxes, panel.settings.method, panel.truth, panel.rounds.plot,
                    panel.boxes.line(2).first, panel.boxes.line(2).delete):  # fmt: skip
         assert widget.accessibleName()
     assert panel.boxes.line(2).accessibleName() == (
@@ -342,4 +342,4 @@ def test_everything_is_named_for_those_who_cannot_see_it(panel):
     )
     labels = {label.text(): label for label in panel.findChildren(QLabel)}
     assert labels["Box 2 is"].buddy() is panel.chosen_class
-    assert labels["Compared with"].buddy() is panel.rounds.truth
+    assert labels["Compare rounds with"].buddy() is panel.truth

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication
 from napari_sparseseg.widgets.coordinator import Coordinator
 from napari_sparseseg.widgets.dock import (
     AnnotateDock,
+    BoxesDock,
     PredictDock,
     SparseSegmentationDock,
     TrainDock,
@@ -20,7 +21,7 @@ from napari_sparseseg.widgets.dock import (
 )
 from tests.widgets.conftest import settle, wait_for
 
-DOCKS = (SparseSegmentationDock, AnnotateDock, TrainDock, PredictDock)
+DOCKS = (SparseSegmentationDock, AnnotateDock, BoxesDock, TrainDock, PredictDock)
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_the_manifest_offers_the_docks():
 
     manifest = npe2.PluginManifest.from_distribution("napari-sparseseg")
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    assert names == ["Sparse segmentation", "Annotate", "Train", "Predict"]
+    assert names == ["Sparse segmentation", "Annotate", "Boxes", "Train", "Predict"]
     for widget, kind in zip(manifest.contributions.widgets, DOCKS, strict=True):
         (command,) = (each for each in manifest.contributions.commands if each.id == widget.command)
         assert command.python_name == f"{kind.__module__}:{kind.__name__}"

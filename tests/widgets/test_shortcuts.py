@@ -5,7 +5,7 @@ from napari.layers import Labels
 
 from napari_sparseseg.widgets.shortcuts import SHORTCUTS, bind_shortcuts, release_shortcuts
 
-LETTERS_OF_NAPARI = set("PEFLZMXBV")
+LETTERS_OF_NAPARI = set("PEFLZMXV")  # but B, by which napari's brush spares other labels
 
 
 def test_each_key_is_declared_once_and_explained():
