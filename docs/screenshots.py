@@ -105,11 +105,16 @@ def show_boxes() -> None:
         coordinator.annotate.select(box.label)
         coordinator.box_drawing.draw(True)
         (first, top, left), (after, bottom, right) = box.start, box.stop
-        for index in (first, after - 1):
+        for index in ((first + after) // 2, first, after - 1):
             viewer.dims.set_current_step(0, index)
             robot.settle(0.3)
             robot.stroke(
-                image, [(index, top, left), (index, bottom - 2, right - 2), (index, bottom - 1, right - 1)]
+                image,
+                [
+                    (index, top - 0.4, left - 0.4),
+                    (index, bottom - 2, right - 2),
+                    (index, bottom - 0.6, right - 0.6),
+                ],
             )
             robot.settle(0.3)
     coordinator.boxes.compare_with("truth")

@@ -151,7 +151,8 @@ class BoxActions(QObject):
         self.show_round(best.number)
         if len(rounds) == 1:
             return f"Done: agreement {mean_dice(best):.2f}."
-        return f"Done. {name_round(best, self._work.method).capitalize()} agrees best, and is shown."
+        name = name_round(best, self._work.method)
+        return f"Done. Best agreement: {name}. It is shown."
 
     # -- rounds --
 

@@ -23,6 +23,7 @@ from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _SAME_OBJECT = 0.3  # overlap in the plane by which a rectangle on another slice belongs to a box
 _SAME_SLICES = 0.5  # and by which one on a slice of the box does
+_FARTHEST = 2.0  # times the box's larger side in the plane: what lies beyond is another object
 _PAINTED = range(2, 256)
 
 
@@ -298,7 +299,7 @@ class BoxDrawing(QObject):
         """Return the box that a rectangle belongs to, None where it shows a new object.
 
         On a slice beyond a box it belongs to it where they overlap in the plane and lie near each other: no
-        further apart than the box is wide.  On a slice of the box it has to overlap more.
+        further apart than the box is wide twice over.  On a slice of the box it has to overlap more.
         """
         best, most = None, 0.0
         for record in self._work.records:
@@ -307,7 +308,7 @@ class BoxDrawing(QObject):
             overlap = box_overlap(_flat(axis, start, stop), _flat(axis, record.start, record.stop))
             gap = max(record.start[axis] - stop[axis], start[axis] - record.stop[axis], -1)
             sides = np.subtract(record.stop, record.start) * self.place.session.spacing
-            near = gap * self.place.session.spacing[axis] <= np.delete(sides, axis).max()
+            near = gap * self.place.session.spacing[axis] <= _FARTHEST * np.delete(sides, axis).max()
             if near and overlap >= (_SAME_SLICES if gap < 0 else _SAME_OBJECT) and overlap > most:
                 best, most = record, overlap
         return best

@@ -150,10 +150,10 @@ def test_a_rectangle_belongs_to_a_box_that_is_near_and_alike(window, index, low,
 
 
 def test_a_rectangle_far_along_the_axis_is_another_object(window):
-    window.draw(low=(10, 12), high=(14, 16))
-    window.draw(index=8, low=(10, 12), high=(14, 16))  # one slice of 3 mm lies between, the box is 4 mm wide
+    window.draw(low=(10, 12), high=(12, 14))
+    window.draw(index=8, low=(10, 12), high=(12, 14))  # one slice of 3 mm lies between, twice the box is 4 mm
     assert len(window.work.records) == 1
-    window.draw(index=11, low=(10, 12), high=(14, 16))  # two do
+    window.draw(index=11, low=(10, 12), high=(12, 14))  # two do
     assert len(window.work.records) == 2
 
 
