@@ -98,6 +98,14 @@ class ClassTable:
         """Values in channel order as a mask file holds them: 0 for background, then the painted ones."""
         return (0, *(entry.value for entry in self.classes[1:]))
 
+    def painted_rows(self) -> NDArray[np.uint8]:
+        """Return the annotation value of each painted value, 0 to 255; 0 for those not in the table."""
+        rows = np.zeros(256, np.uint8)
+        rows[BACKGROUND] = BACKGROUND
+        for channel, entry in enumerate(self.classes[1:], start=1):
+            rows[entry.value] = channel + 1
+        return rows
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return a list of plain dicts for JSON."""
         return [{"value": c.value, "name": c.name, "color": c.color} for c in self.classes]

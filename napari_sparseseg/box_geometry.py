@@ -45,6 +45,12 @@ class Box:
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
+    def within(self, region: Region) -> "Box":
+        """Return the box in the voxels of a region of the volume."""
+        z, y, x = (edge.start for edge in region)
+        start = (self.start[0] - z, self.start[1] - y, self.start[2] - x)
+        return Box(start, (self.stop[0] - z, self.stop[1] - y, self.stop[2] - x), self.label)
+
     def clipped(self, shape: Triple) -> "Box":
         """Return the part of the box that lies in a volume of `shape`; its `volume` is 0 where none does."""
         z, y, x = (

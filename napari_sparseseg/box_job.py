@@ -5,7 +5,6 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.box_cases import BoxedCase
 from napari_sparseseg.box_training import train_from_boxes
 from napari_sparseseg.errors import InputError
@@ -58,14 +57,10 @@ class BoxJob:
         self, image: NDArray[np.float32], voxels: NDArray[np.int64], values: NDArray[np.uint8]
     ) -> NDArray[np.uint8] | None:
         """Return painted values as an annotation ``(Z, Y, X)``; None where there are none."""
-        rows = np.zeros(256, np.uint8)
-        rows[BACKGROUND] = BACKGROUND
-        for channel, entry in enumerate(self._request.table.classes[1:], start=1):
-            rows[entry.value] = channel + 1
         if not len(voxels):
             return None
         if not 0 <= voxels.min() <= voxels.max() < image[0].size:
             raise InputError("a label lies outside the volume; choose the image again.")
         annotation = np.zeros(image.shape[1:], np.uint8)
-        annotation.reshape(-1)[voxels] = rows[values]
+        annotation.reshape(-1)[voxels] = self._request.table.painted_rows()[values]
         return annotation

@@ -347,15 +347,7 @@ class _BoxTraining:
             dense[own] = np.maximum(before[own], 1) - 1
 
     def _local_boxes(self, index: int) -> list[Box]:
-        z, y, x = (edge.start for edge in self._regions[index])
-        return [
-            Box(
-                (b.start[0] - z, b.start[1] - y, b.start[2] - x),
-                (b.stop[0] - z, b.stop[1] - y, b.stop[2] - x),
-                b.label,
-            )
-            for b in self._cases[index].boxes
-        ]
+        return [box.within(self._regions[index]) for box in self._cases[index].boxes]
 
     def _keep_strokes(self, index: int) -> None:
         """Let the user's own labels win over all that boxes tell."""

@@ -193,7 +193,7 @@ def _cast_shadows(annotation: NDArray[np.uint8], spacing: Spacing, boxes: Sequen
         depth, height, width = (edge.stop - edge.start for edge in region)
         known = np.zeros((depth, height, width), bool)
         for other in boxes:
-            moved = _moved(other, region).clipped((depth, height, width))
+            moved = other.within(region).clipped((depth, height, width))
             if other.label == box.label and moved.volume:
                 known[moved.region] = True
         annotation[region][~known] = UNLABELLED
@@ -224,21 +224,11 @@ def make_scene(
     others = np.zeros(part.shape[1:], bool)
     for other in boxes:
         # What lies round a box in a larger one, as a tumour in a liver, is its background like any other.
-        held = _moved(box, other.region).clipped(other.shape).volume
-        moved = _moved(other, region).clipped((part.shape[1], part.shape[2], part.shape[3]))
+        held = box.within(other.region).clipped(other.shape).volume
+        moved = other.within(region).clipped((part.shape[1], part.shape[2], part.shape[3]))
         if held < _HELD * box.volume and moved.volume:
             others[moved.region] = True
-    return Scene(part, spacing, _moved(box, region), others)
-
-
-def _moved(box: Box, region: tuple[slice, slice, slice]) -> Box:
-    """Return a box in the voxels of a region."""
-    z, y, x = (edge.start for edge in region)
-    return Box(
-        (box.start[0] - z, box.start[1] - y, box.start[2] - x),
-        (box.stop[0] - z, box.stop[1] - y, box.stop[2] - x),
-        box.label,
-    )
+    return Scene(part, spacing, box.within(region), others)
 
 
 def _put(target: NDArray[np.uint8], verdicts: Verdicts, label: int) -> None:

@@ -3,7 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import BACKGROUND, ClassTable, source_code, without_weak_labels
+from napari_sparseseg.annotation import (
+    BACKGROUND,
+    DERIVED_SOURCES,
+    ClassTable,
+    source_code,
+    without_weak_labels,
+)
 from napari_sparseseg.errors import InputError
 
 
@@ -36,6 +42,7 @@ class LiveLabels:
         self.table = self._wanted = table
         self.numbers: list[int] = []
         self._changed: list[NDArray[np.int64]] = []
+        self._derived = False
         self.stale = False
 
     def change(self, number: int, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str) -> None:
@@ -50,6 +57,7 @@ class LiveLabels:
             raise InputError("a label lies outside the volume; choose the image again.")
         self.painted.reshape(-1)[voxels] = values
         self.sources.reshape(-1)[voxels] = np.where(values > 0, source_code(source), 0)
+        self._derived |= source in DERIVED_SOURCES
         self._changed.append(voxels)
         self.numbers.append(number)
         self.stale = True
@@ -80,6 +88,8 @@ class LiveLabels:
 
     def own(self) -> NDArray[np.uint8]:
         """Return the annotation that can be measured by, as `without_weak_labels` says."""
+        if not self._derived:  # looking through a large volume would make each stroke wait
+            return self.annotation
         return without_weak_labels(self.annotation, self.sources)
 
     def count_classes(self) -> int:
@@ -88,11 +98,7 @@ class LiveLabels:
 
     def rows(self) -> NDArray[np.uint8]:
         """Return the annotation value of each painted value."""
-        rows = np.zeros(256, np.uint8)
-        rows[BACKGROUND] = BACKGROUND
-        for channel, entry in enumerate(self.table.classes[1:], start=1):
-            rows[entry.value] = channel + 1
-        return rows
+        return self.table.painted_rows()
 
     def values(self) -> NDArray[np.uint8]:
         """Return the painted value of each class channel."""
