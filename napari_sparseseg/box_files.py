@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from napari_sparseseg.atomic import write_text
 from napari_sparseseg.box_geometry import Box, Triple
+from napari_sparseseg.csv_tables import as_number, read_table, read_text, shown
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.volume import Units, Volume, placed_box, voxel_box
 
-__all__ = ["BOX_SUFFIXES", "NamedBox", "load_boxes", "save_boxes"]
+__all__ = ["BOX_SUFFIXES", "NamedBox", "as_units", "load_boxes", "save_boxes"]
 
 BOX_SUFFIXES = (".csv", ".json")
 
@@ -37,6 +38,7 @@ _HIGHEST = ("x_max", "y_max", "z_max")
 _COLUMNS = ("class", "value", *_LOWEST, *_HIGHEST, "units")
 _FARTHEST = 1e9  # mm or voxels; what lies farther away is a mistake, and may overflow
 _LARGEST_VALUE = 2**31 - 1
+_WHOLE = "a whole number from 1 on"
 _ALIGNED_COSINE = float(np.cos(np.radians(1)))
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _Path = str | os.PathLike[str]
@@ -96,9 +98,8 @@ def load_boxes(path: _Path, volume: Volume) -> list[NamedBox]:
     """
     path = Path(path).expanduser()
     _check_suffix(path)
-    text = _read_text(path)
-    read = _read_csv if path.suffix.lower() == ".csv" else _read_json
-    boxes = [_to_voxels(entry, volume) for entry in read(path, text, volume)]
+    entries = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path, volume)
+    boxes = [_to_voxels(entry, volume) for entry in entries]
     if not boxes:
         raise InputError(f"{path} holds no boxes; add at least one.")
     return boxes
@@ -126,7 +127,7 @@ def save_boxes(path: _Path, boxes: Iterable[NamedBox], volume: Volume, units: Un
     """
     path = Path(path).expanduser()
     _check_suffix(path)
-    units = _as_units(units, f"{path}")
+    units = as_units(units, f"{path}")
     rows = []
     for number, box in enumerate(boxes, 1):
         _check_class(f"box {number}", box.name, box.value)
@@ -173,78 +174,22 @@ def _check_suffix(path: Path) -> None:
         )
 
 
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; choose another.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); choose another.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
-    if not text.strip():
-        raise InputError(f"{path} is empty; give at least one box.")
-    return text
+def _read_csv(path: Path) -> Iterator[_Entry]:
+    numbers = (*_LOWEST, *_HIGHEST)
+    required = (("class", "value"), *((name,) for name in numbers))
+    for place, cells in read_table(path, (*_COLUMNS, "unit"), "boxes", required, ("value", *numbers)):
+        corners = [
+            np.array([as_number(place, cells[name], name, _FARTHEST) for name in names])
+            for names in (_LOWEST, _HIGHEST)
+        ]
+        value = None
+        if cells["value"]:
+            value = as_number(place, cells["value"], "value", _LARGEST_VALUE, _WHOLE)
+        yield _make_entry(place, cells["class"], value, corners, cells["units"] or cells["unit"])
 
 
-def _read_csv(path: Path, text: str, volume: Volume) -> Iterator[_Entry]:
-    lines = io.StringIO(text, newline="")
-    delimiter = _find_delimiter(text)
-    skipped = int(text[:4].lower() == "sep=")  # Excel's own first line
-    if skipped:
-        lines.readline()
-    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-    try:
-        columns = [name.strip().lower() for name in reader.fieldnames or ()]
-        _check_columns(path, columns)
-        reader.fieldnames = columns
-        for row in reader:
-            if any(isinstance(cell, str) and cell.strip() for cell in row.values()):
-                yield _csv_entry(f"line {reader.line_num + skipped} of {path}", row, delimiter)
-    except csv.Error as error:
-        raise InputError(f"{path} is not a CSV table ({error}); export it again.") from error
-
-
-def _find_delimiter(text: str) -> str:
-    header = text.split("\n", 1)[0].strip()
-    if header[:4].lower() == "sep=":
-        return header[4:5] or ","
-    return max(",;\t", key=header.count)
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    missing = [name for name in (*_LOWEST, *_HIGHEST) if name not in columns]
-    if "class" not in columns and "value" not in columns:
-        missing.insert(0, "class or value")
-    if missing:
-        raise InputError(
-            f"{path} has no column {', '.join(missing)}; its first line must name class or value, "
-            f"{', '.join((*_LOWEST, *_HIGHEST))}."
-        )
-    if twice := [name for name in _COLUMNS if columns.count(name) > 1]:
-        raise InputError(f"{path} has the column {twice[0]} twice; remove one.")
-
-
-def _csv_entry(place: str, row: Mapping[str | None, Any], delimiter: str) -> _Entry:
-    if None in row:
-        raise InputError(
-            f"{place} has more cells than the first line; quote names with a comma, and write decimals with "
-            "a point."
-        )
-
-    def number(column: str) -> Any:
-        cell = (row.get(column) or "").strip()
-        try:
-            return float(cell if delimiter == "," else cell.replace(",", "."))
-        except ValueError:
-            return cell  # refused below, where all that is no number is
-
-    low, high = (_as_corner(place, [number(name) for name in names], names) for names in (_LOWEST, _HIGHEST))
-    value, units = number("value"), row.get("units") or row.get("unit")
-    return _make_entry(place, row.get("class"), None if value == "" else value, [low, high], units)
-
-
-def _read_json(path: Path, text: str, volume: Volume) -> Iterator[_Entry]:
+def _read_json(path: Path, volume: Volume) -> Iterator[_Entry]:
+    text = read_text(path, "boxes")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -257,7 +202,7 @@ def _read_json(path: Path, text: str, volume: Volume) -> Iterator[_Entry]:
     for number, entry in enumerate(content["boxes"], 1):
         place = f"box {number} of {path}"
         if not isinstance(entry, dict):
-            raise InputError(f'{place} is {_shown(entry)}; write {{"class": ..., "min": ..., "max": ...}}.')
+            raise InputError(f'{place} is {shown(entry)}; write {{"class": ..., "min": ..., "max": ...}}.')
         corners = [_as_corner(place, entry.get(key), (key,) * 3) for key in ("min", "max")]
         units = next(
             (part[key] for part in (entry, content) for key in ("units", "unit") if key in part), None
@@ -283,11 +228,9 @@ def _slicer_corners(place: str, region: Mapping[str, Any], volume: Volume) -> li
     unit = region.get("coordinateUnits", "mm")
     kind = region.get("roiType", "Box")
     if system not in ("LPS", "RAS") or (unit[:1] if isinstance(unit, list) else [unit]) != ["mm"]:
-        raise InputError(
-            f"{place} is in {_shown(system)} and {_shown(unit)}; save it in LPS or RAS and in mm."
-        )
+        raise InputError(f"{place} is in {shown(system)} and {shown(unit)}; save it in LPS or RAS and in mm.")
     if kind not in ("Box", "BoundingBox"):
-        raise InputError(f"{place} has the shape {_shown(kind)}; draw a box.")
+        raise InputError(f"{place} has the shape {shown(kind)}; draw a box.")
     center, size = (_as_corner(place, region.get(key), (key,) * 3) for key in ("center", "size"))
     turn = region.get("orientation", [1, 0, 0, 0, 1, 0, 0, 0, 1])
     if not isinstance(turn, list) or len(turn) != 9:
@@ -313,20 +256,19 @@ def _as_corner(place: str, numbers: Any, names: Sequence[str]) -> NDArray[np.flo
         raise InputError(f"{place} has no {names[0]} of three numbers; give x, y, z.")
     for name, number in zip(names, numbers, strict=True):
         plain = isinstance(number, int | float) and not isinstance(number, bool)
-        if not plain or not abs(number) < _FARTHEST:  # also where it is not a number (NaN)
-            what = "nothing" if number in ("", None) else _shown(number)
-            raise InputError(f"{place} has {what} as {name}; give a finite number.")
+        if not plain or not abs(number) <= _FARTHEST:  # also where it is not a number (NaN)
+            raise InputError(f"{place} has {shown(number)} as {name}; give a finite number.")
     return np.array(numbers, np.float64)
 
 
 def _make_entry(place: str, name: Any, value: Any, corners: list[NDArray[np.float64]], units: Any) -> _Entry:
     name = "" if name is None else name
     if not isinstance(name, str):
-        raise InputError(f"{place} has the class {_shown(name)}, which is no text; give its name.")
+        raise InputError(f"{place} has the class {shown(name)}, which is no text; give its name.")
     name = name.strip()
     _check_class(place, name, value)
     whole = None if value is None else int(value)
-    return _Entry(place, name, whole, np.array(corners), _as_units(units, place))
+    return _Entry(place, name, whole, np.array(corners), as_units(units, place))
 
 
 def _check_class(place: str, name: str, value: Any) -> None:
@@ -336,21 +278,18 @@ def _check_class(place: str, name: str, value: Any) -> None:
         return
     plain = isinstance(value, int | float | np.integer) and not isinstance(value, bool)
     if not plain or not 1 <= value <= _LARGEST_VALUE or value != int(value):
-        raise InputError(f"{place} has the value {_shown(value)}; give a whole number from 1 on.")
+        raise InputError(f"{place} has the value {shown(value)}; give {_WHOLE}.")
 
 
-def _as_units(units: Any, place: str) -> Units:
+def as_units(units: Any, place: str) -> Units:
+    """Return what a file gives as units, mm for nothing; refuse what is neither mm nor voxel."""
     name = units.strip().lower() if isinstance(units, str) else units
     if name in ("", None):
         return "mm"
     name = "voxel" if name == "voxels" else name
     if name not in get_args(Units):
-        raise InputError(f"{place} has the units {_shown(units)}; give mm or voxel.")
+        raise InputError(f"{place} has the units {shown(units)}; give mm or voxel.")
     return cast(Units, name)
-
-
-def _shown(value: Any) -> str:
-    return f"{value!r:.60}"
 
 
 def _to_voxels(entry: _Entry, volume: Volume) -> NamedBox:
