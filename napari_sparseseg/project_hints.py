@@ -1,4 +1,4 @@
-"""The cheaper hints of a project: bounding boxes and image-level labels, on the project's file."""
+"""The cheaper hints of a project: bounding boxes, points and image-level labels, on the project's file."""
 
 import json
 import operator
@@ -10,14 +10,14 @@ from psygnal import Signal
 
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.label_change import LARGEST_VALUE
-from napari_sparseseg.project_records import BoxRecord, CaseRecord, ImageLabelRecord
+from napari_sparseseg.project_records import BoxRecord, CaseRecord, ImageLabelRecord, PointRecord
 from napari_sparseseg.project_store import ProjectStore
 
 Triple = tuple[int, int, int]
 
 
 class ProjectHints:
-    """Boxes and image-level labels of all cases of a project file.
+    """Boxes, points and image-level labels of all cases of a project file.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class ProjectHints:
     Attributes
     ----------
     changed
-        Signal: number of the case whose boxes or image-level labels changed.
+        Signal: number of the case whose boxes, points or image-level labels changed.
     """
 
     changed = Signal(int)
@@ -114,6 +114,48 @@ class ProjectHints:
         query = "SELECT number, value, start, stop FROM boxes WHERE case_number = ? ORDER BY number"
         return tuple(self._read_box(record, row) for row in self._store.rows(query, (case,)))
 
+    def add_point(self, case: int, value: int, voxel: Triple) -> int:
+        """Keep a point inside an object; return its number.
+
+        Parameters
+        ----------
+        case
+            Number of the case.
+        value
+            Painted value of the class; 1 is background.
+        voxel
+            ``(Z, Y, X)``.
+
+        Raises
+        ------
+        InputError
+            If the point is not in the image.
+        """
+        record = self._find_case(case)
+        place = _as_voxel(record, voxel)
+        if place is None:
+            raise InputError(
+                f"the point {voxel} is not in the image {record.name}, whose shape is {record.shape}; place "
+                "it inside the image."
+            )
+        columns = (case, _class_value(value), json.dumps(place))
+        with self._store.transaction():
+            number = self._store.execute(
+                "INSERT INTO points (case_number, value, voxel) VALUES (?, ?, ?)", columns
+            )
+        self.changed.emit(case)
+        return number
+
+    def remove_point(self, case: int, number: int) -> None:
+        """Forget a point; one that is not there stays so."""
+        self._remove("points", case, number)
+
+    def points(self, case: int) -> tuple[PointRecord, ...]:
+        """Return the points of a case in the order in which they were set."""
+        record = self._find_case(case)
+        query = "SELECT number, value, voxel FROM points WHERE case_number = ? ORDER BY number"
+        return tuple(self._read_point(record, row) for row in self._store.rows(query, (case,)))
+
     def set_image_label(
         self,
         case: int,
@@ -190,6 +232,13 @@ class ProjectHints:
             raise self._store.damaged(f"box {number}")
         return BoxRecord(number, case.number, value, *box)
 
+    def _read_point(self, case: CaseRecord, row: tuple[Any, ...]) -> PointRecord:
+        number, value, text = row
+        voxel = _as_voxel(case, self._store.parse(text, f"point {number}"))
+        if voxel is None or not isinstance(value, int):
+            raise self._store.damaged(f"point {number}")
+        return PointRecord(number, case.number, value, voxel)
+
     def _read_image_label(self, case: CaseRecord, row: tuple[Any, ...]) -> ImageLabelRecord:
         number, value, present, axis, first, last = row
         whole = (axis, first, last) == (None, None, None)
@@ -218,6 +267,14 @@ def _as_box(case: CaseRecord, start: Any, stop: Any) -> tuple[Triple, Triple] | 
         return None
     inside = all(0 <= a < b <= size for a, b, size in zip(first, after_last, case.shape, strict=True))
     return (first, after_last) if inside else None
+
+
+def _as_voxel(case: CaseRecord, voxel: Any) -> Triple | None:
+    """Return the voxel as whole numbers, None unless it is in the image."""
+    place = _triple(voxel)
+    if place is None or not all(0 <= n < size for n, size in zip(place, case.shape, strict=True)):
+        return None
+    return place
 
 
 def _is_range(case: CaseRecord, axis: Any, first: Any, last: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a project keeps beside labels: its cases, training rounds, boxes and image-level labels.
+"""What a project keeps beside labels: its cases, training rounds, boxes, points and image-level labels.
 
 Each record checks itself when it is made, so that neither a caller's mistake nor a damaged file gets
 any further.
@@ -99,6 +99,26 @@ class BoxRecord:
     value: int
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class PointRecord:
+    """A point inside an object of one class.
+
+    Attributes
+    ----------
+    number, case
+        Which one, and of which case.
+    value
+        Painted value of the class; 1 is background.
+    voxel
+        ``(Z, Y, X)``.
+    """
+
+    number: int
+    case: int
+    value: int
+    voxel: tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from napari_sparseseg.errors import InputError
 
 DATABASE_NAME = "project.sqlite"
 LOCK_NAME = "lock.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x53505347  # tells our files from other SQLite files
 
 _LOCK_TIMEOUT = 0.25  # seconds; somebody may just be looking whether the project is in use
@@ -36,6 +36,9 @@ _DAMAGE = (
     sqlite3.SQLITE_CONSTRAINT,
     sqlite3.SQLITE_MISMATCH,
 )
+
+_POINTS = """CREATE TABLE points (number INTEGER PRIMARY KEY AUTOINCREMENT,
+    case_number INTEGER NOT NULL REFERENCES cases, value INTEGER NOT NULL, voxel TEXT NOT NULL)"""
 
 # Text that comes from outside is kept as JSON: file names on Linux may hold what UTF-8 cannot.
 _SCHEMA = (
@@ -61,7 +64,11 @@ _SCHEMA = (
     """CREATE TABLE image_labels (number INTEGER PRIMARY KEY AUTOINCREMENT,
         case_number INTEGER NOT NULL REFERENCES cases, value INTEGER NOT NULL, present INTEGER NOT NULL,
         axis INTEGER, first INTEGER, last INTEGER)""",
+    _POINTS,
 )
+
+_UPGRADES = {1: (_POINTS,)}
+"""What makes a project of each earlier version one of the next."""
 
 
 class ProjectInUse(InputError):
@@ -217,21 +224,32 @@ class ProjectStore:
             raise
 
     def _begin(self) -> None:
-        """Note that the project is in use, and the sources that this version may have appended."""
+        """Note that the project is in use, and what this version has added: sources, and tables."""
         try:
             sources = self.property("sources")
             if not isinstance(sources, list) or list(SOURCES[: len(sources)]) != sources:
                 raise self.damaged("the list of label sources")
             with self.transaction():
+                self._upgrade()
                 for key, value in (("sources", SOURCES), ("clean", False), ("dismissed", False)):
                     self.set_property(key, value)
         except BaseException:
             self._database.close()
             raise
 
+    def _upgrade(self) -> None:
+        """Make a project of an earlier version one of this version, within a transaction."""
+        ((version,),) = self.rows("PRAGMA user_version")
+        if version < 1:
+            raise self.damaged("the version of its format")
+        for earlier in range(version, SCHEMA_VERSION):
+            for statement in _UPGRADES[earlier]:
+                self.execute(statement)
+        self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
 
 def check_format(folder: Path) -> None:
-    """Raise `InputError` unless `folder` holds a project of this version; change nothing.
+    """Raise `InputError` unless `folder` holds a project of this version or an earlier one; change nothing.
 
     Raises
     ------

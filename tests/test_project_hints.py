@@ -1,8 +1,12 @@
+import sqlite3
+
 import numpy as np
 import pytest
 
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.project import BoxRecord, ImageLabelRecord, Project
+from napari_sparseseg.project_records import PointRecord
+from napari_sparseseg.project_store import DATABASE_NAME
 
 
 @pytest.fixture
@@ -119,6 +123,57 @@ def test_slices_outside_the_image_are_refused(project, where):
         project.hints.set_image_label(1, 2, True, *where)
 
 
+def test_points_come_back(project):
+    first = project.hints.add_point(1, 2, (3, 4, 5))
+    second = project.hints.add_point(1, np.uint8(1), np.array([0, 1, 2]))
+    other = project.hints.add_point(2, 2, (0, 0, 0))
+    expected = (PointRecord(first, 1, 2, (3, 4, 5)), PointRecord(second, 1, 1, (0, 1, 2)))
+    assert project.hints.points(1) == expected
+    project.hints.remove_point(1, other)  # it is another case's
+    project.hints.remove_point(1, first)
+    project.close()
+    with Project.open(project.folder) as again:
+        assert again.hints.points(1) == expected[1:]
+        assert [point.number for point in again.hints.points(2)] == [other]
+
+
+@pytest.mark.parametrize(
+    ("value", "voxel"),
+    [
+        (2, (4, 0, 0)),
+        (2, (0, 0, -1)),
+        (2, (0, 0)),
+        (2, (0, 0, 0.5)),
+        (2, None),
+        (0, (0, 0, 0)),
+        (256, (0, 0, 0)),
+        ("liver", (0, 0, 0)),
+    ],
+)
+def test_points_that_make_no_sense_are_refused(project, value, voxel):
+    heard = []
+    project.hints.changed.connect(heard.append)
+    with pytest.raises(InputError):
+        project.hints.add_point(1, value, voxel)
+    assert project.hints.points(1) == ()
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("column", "content"),
+    [("voxel", "'[0, 0]'"), ("voxel", "'[9, 0, 0]'"), ("voxel", "'no'"), ("value", "'x'")],
+)
+def test_a_damaged_point_is_told(project, column, content):
+    project.hints.add_point(1, 2, (0, 0, 0))
+    project.close()
+    database = sqlite3.connect(project.folder / DATABASE_NAME)
+    database.execute(f"UPDATE points SET {column} = {content}")
+    database.commit()
+    database.close()
+    with Project.open(project.folder) as again, pytest.raises(InputError, match="damaged"):
+        again.hints.points(1)
+
+
 def test_a_change_is_announced_and_a_missing_case_is_told(project):
     heard = []
     project.hints.changed.connect(heard.append)
@@ -126,6 +181,8 @@ def test_a_change_is_announced_and_a_missing_case_is_told(project):
     label = project.hints.set_image_label(2, 2, True)
     project.hints.remove_box(1, box)
     project.hints.remove_image_label(2, label)
-    assert heard == [1, 2, 1, 2]
+    point = project.hints.add_point(2, 2, (0, 0, 0))
+    project.hints.remove_point(2, point)
+    assert heard == [1, 2, 1, 2, 2, 2]
     with pytest.raises(InputError, match="no case 7"):
         project.hints.boxes(7)

@@ -32,6 +32,7 @@ def make_project(folder):
         project.save_setting("running", True)
         project.hints.add_box(case, 2, (0, 0, 0), (2, 2, 2))
         project.hints.set_image_label(case, 2, True, 0, 1, 2)
+        project.hints.add_point(case, 2, (1, 1, 1))
     return folder
 
 
@@ -46,6 +47,7 @@ def read_everything(folder):
             project.view(case.number)
             project.hints.boxes(case.number)
             project.hints.image_labels(case.number)
+            project.hints.points(case.number)
             project.redo(case.number)
             project.undo(case.number)
             project.add_change(case.number, [1], 3)
@@ -224,6 +226,38 @@ def test_a_newer_project_is_told(tmp_path):
     with pytest.raises(InputError, match="newer"):
         Project.open(tmp_path)
     assert summarise(tmp_path) is None
+
+
+def test_a_project_of_the_first_version_opens_and_gains_its_points(tmp_path):
+    make_project(tmp_path)
+    database = sqlite3.connect(tmp_path / DATABASE_NAME)
+    database.execute("DROP TABLE points")  # as version 1 had it
+    database.execute("PRAGMA user_version = 1")
+    database.close()
+    with Project.open(tmp_path) as project:
+        assert project.hints.points(1) == ()
+        number = project.hints.add_point(1, 2, (1, 2, 3))
+        assert len(project.hints.boxes(1)) == len(project.hints.image_labels(1)) == 1
+    with Project.open(tmp_path) as project:
+        assert [point.number for point in project.hints.points(1)] == [number]
+    database = sqlite3.connect(tmp_path / DATABASE_NAME)
+    assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    database.close()
+    read_everything(tmp_path)
+
+
+@pytest.mark.parametrize("version", [-1, 0, 1])
+def test_an_upgrade_that_fails_changes_nothing(tmp_path, version):
+    make_project(tmp_path)
+    database = sqlite3.connect(tmp_path / DATABASE_NAME)
+    database.execute(f"PRAGMA user_version = {version}")  # but the table of points is there
+    database.close()
+    with pytest.raises(InputError, match="damaged"):
+        Project.open(tmp_path)
+    assert not is_in_use(tmp_path)
+    database = sqlite3.connect(tmp_path / DATABASE_NAME)
+    assert database.execute("PRAGMA user_version").fetchone() == (version,)
+    database.close()
 
 
 def test_sources_appended_by_a_later_version_are_noticed(tmp_path):
