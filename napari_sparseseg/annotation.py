@@ -27,6 +27,7 @@ SOURCE_WEIGHTS: Mapping[str, float] = {
     "preview": 0.5,
     "box": 0.3,
     "cam": 0.3,
+    "point": 0.7,
 }
 """Weight of a label by where it comes from; a user's own stroke always wins over every other source."""
 
@@ -125,9 +126,10 @@ def source_code(source: str) -> int:
     return SOURCES.index(source) + 1
 
 
-def weigh_sources(sources: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the weight of each code in an array of sources; 0 for none."""
-    return np.array([0.0, *SOURCE_WEIGHTS.values()], np.float32)[sources]
+def weigh_sources(sources: NDArray[np.uint8], seeding: float = 1.0) -> NDArray[np.float32]:
+    """Return the weight of each code in an array of sources, of class maps times `seeding`; 0 for none."""
+    weights = {**SOURCE_WEIGHTS, "cam": seeding * SOURCE_WEIGHTS["cam"]}
+    return np.array([0.0, *weights.values()], np.float32)[sources]
 
 
 def without_weak_labels(annotation: NDArray[np.uint8], sources: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -117,6 +117,71 @@ class BoxesLabelled:
 
 
 @dataclass(frozen=True)
+class ClassifierScored:
+    """How well a classifier tells, on parts of volumes held out of training, what is in them.
+
+    Attributes
+    ----------
+    step
+        Training steps so far.
+    balanced_accuracy, auc
+        By class name, 0 to 1; 0.5 is guessing.  A class with only one kind of answer held out is missing.
+    within_volume
+        Whether these are slices of the volumes learnt from, so that the figures are optimistic.
+    """
+
+    step: int
+    balanced_accuracy: dict[str, float]
+    auc: dict[str, float]
+    within_volume: bool
+
+
+@dataclass(frozen=True)
+class ClassifierTrained:
+    """A classifier was written to `folder`."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class ClassMapMade:
+    """A class map was written to the shared array: 0 to 255, 255 its largest value.
+
+    Attributes
+    ----------
+    label
+        The class as the annotation has it, 2 for the first one after background.
+    score
+        How sure the network is that the class is there, 0 to 1.
+    is_empty
+        Whether the map is 0 everywhere.
+    """
+
+    label: int
+    score: float
+    is_empty: bool
+
+
+@dataclass(frozen=True)
+class ClassMapChecked:
+    """A class map was compared with those of networks whose weights are random (Adebayo et al. 2018).
+
+    Attributes
+    ----------
+    similarity
+        Mean rank correlation with them, 0 to 1: near 1 the map does not depend on what was learnt.
+    depends
+        Whether it depends on what was learnt.
+    text
+        That in a sentence.
+    """
+
+    similarity: float
+    depends: bool
+    text: str
+
+
+@dataclass(frozen=True)
 class WorkerReady:
     """The worker process has loaded its libraries and computes on `device`."""
 
@@ -224,6 +289,10 @@ Event = (
     | WorkDone
     | BoxRoundMade
     | BoxesLabelled
+    | ClassifierScored
+    | ClassifierTrained
+    | ClassMapMade
+    | ClassMapChecked
     | WorkerReady
     | ImageReady
     | Waiting

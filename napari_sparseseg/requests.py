@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.box_geometry import Box
+from napari_sparseseg.image_labels import ImageLabel
 from napari_sparseseg.settings import (
     BoxConfig,
+    CamConfig,
+    ClassifierConfig,
     CrfConfig,
     InferenceConfig,
     NetworkConfig,
@@ -168,6 +171,82 @@ class LabelBoxes:
 
 
 @dataclass(frozen=True)
+class LabelImage:
+    """The image-level labels of the live session's image are these; they join in where a setting lets them.
+
+    Attributes
+    ----------
+    labels
+        All of them.
+    outside
+        As `settings.ClassifierConfig` has it.
+    """
+
+    labels: tuple[ImageLabel, ...]
+    outside: str
+
+
+@dataclass(frozen=True)
+class TrainClassifier:
+    """Let a classifier learn from image-level labels; ends the live session before it.
+
+    Attributes
+    ----------
+    image, spacing, table, name
+        As `OpenImage` has them.
+    labels
+        What is said of the image.
+    config, network
+        The settings.
+    folder
+        Where to write the classifier.
+    """
+
+    image: SharedHandle
+    spacing: tuple[float, float, float]
+    table: ClassTable
+    name: str
+    labels: tuple[ImageLabel, ...]
+    config: ClassifierConfig
+    network: NetworkConfig
+    folder: str
+
+
+@dataclass(frozen=True)
+class MapClass:
+    """Make a class map, or check one; ends the live session before it.
+
+    Attributes
+    ----------
+    image, spacing, name
+        As `OpenImage` has them.
+    target
+        ``(Z, Y, X)`` uint8, written by the worker: the map, 0 to 255.
+    value
+        Painted value of the class.
+    folder
+        Of a classifier, or of a segmentation network.
+    voxel
+        Ask a segmentation network about its answer here; None: about all that it calls this class.
+    check
+        Compare the map with those of networks that have learnt nothing, and leave `target` alone.
+    config, crf
+        The settings.
+    """
+
+    image: SharedHandle
+    spacing: tuple[float, float, float]
+    name: str
+    target: SharedHandle
+    value: int
+    folder: str
+    voxel: tuple[int, int, int] | None
+    check: bool
+    config: CamConfig
+    crf: CrfConfig
+
+
+@dataclass(frozen=True)
 class CloseImage:
     """End the live session; its state is written first."""
 
@@ -183,5 +262,8 @@ Request = (
     | Configure
     | SaveModel
     | LabelBoxes
+    | LabelImage
+    | TrainClassifier
+    | MapClass
     | CloseImage
 )

@@ -140,6 +140,23 @@ class TrainingConfig(_Settings):
         "auto", "Precision", "Number format of the network; auto measures which is faster here.",
         choices=("auto", "float32", "bfloat16"),
     )  # fmt: skip
+    seeding: float = _setting(
+        1.0, "Seeding", "Factor of the weight of labels from class maps (0: do not learn from them).",
+        minimum=0, maximum=10,
+    )  # fmt: skip
+    expansion: float = _setting(
+        0.0, "Expansion",
+        "Weight of the term that lets a class fill a part of what it is said to be in, and keeps it out of "
+        "what it is said to be absent from (0: leave it out). 0.1 to 0.3 helps where seeds are much smaller "
+        "than their objects; more lets objects grow too large.",
+        minimum=0, maximum=10,
+    )  # fmt: skip
+    constraint: float = _setting(
+        0.0, "Constraint",
+        "Weight of the term that pulls borders to the image's edges (0: leave it out). 0.1 is enough beside "
+        "seeds; more shrinks small objects.",
+        minimum=0, maximum=10,
+    )  # fmt: skip
 
 
 LIVE_TRAINING = TrainingConfig(learning_rate=2e-3, preview_weight=1.0)
@@ -277,3 +294,91 @@ class CrfConfig(_Settings):
         2.0, "Smoothness reach", "How far, in mm, that reaches.", minimum=0.01, maximum=1000
     )
     crf_iterations: int = _setting(5, "CRF iterations", "Mean-field updates.", minimum=1, maximum=100)
+
+
+CAM_METHODS = ("cam", "grad_cam", "grad_cam_pp", "saliency", "smooth_saliency", "occlusion")
+"""Names of the ways to ask a network where it looked, keys of `cam.CAM_METHODS`."""
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(_Settings):
+    """How a network learns from image-level labels what is in a volume, or in slices of it."""
+
+    classifier_steps: int = _setting(
+        200, "Steps", "Training steps of the classifier.", minimum=1, maximum=1_000_000
+    )
+    classifier_rate: float = _setting(
+        4e-3, "Learning rate", "Peak of its one-cycle learning rate.", minimum=1e-6, maximum=1.0
+    )
+    classifier_batch: int = _setting(
+        2, "Batch size", "Volumes that it sees in each step.", minimum=1, maximum=64
+    )
+    stride: int = _setting(
+        8, "Coarseness",
+        "Voxels between the features that are averaged: smaller gives finer maps that know less of what "
+        "lies around.",
+        minimum=1, maximum=16,
+    )  # fmt: skip
+    outside: str = _setting(
+        "absent", "Outside the ranges",
+        "What slices outside all ranges of a class mean, in a direction in which it has any.",
+        choices=("absent", "unknown"),
+    )  # fmt: skip
+    held_out: float = _setting(
+        0.2, "Held-out share", "Share of the volumes, or of one volume's slices, kept to measure it by.",
+        minimum=0, maximum=0.5,
+    )  # fmt: skip
+    seed: int = _setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
+    device: str = _setting(
+        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
+        choices=("auto", "cuda", "mps", "cpu"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CamConfig(_Settings):
+    """How a map is made of where a network looked."""
+
+    method: str = _setting(
+        "grad_cam", "Method", "How the network is asked where it looked.", choices=CAM_METHODS
+    )
+    level: int = _setting(
+        0, "Layer",
+        "Level of the encoder whose features are looked at: 1 is the finest, 0 its last one.",
+        minimum=0, maximum=5,
+    )  # fmt: skip
+    flips: bool = _setting(False, "Average mirror images", "Also ask about the mirrored volume, and average.")
+    several_scales: bool = _setting(
+        False, "Average several scales", "Also ask about the volume made smaller and larger, and average."
+    )
+    refine: bool = _setting(
+        False, "Follow the image's edges", "Refine the map by the dense conditional random field."
+    )
+    smooth_runs: int = _setting(
+        12, "Noisy copies", "Copies of the image that smooth saliency averages.", minimum=2, maximum=200
+    )
+    smooth_noise: float = _setting(
+        0.1, "Noise", "Their noise, as a share of the image's range.", minimum=0.001, maximum=1
+    )
+    occlusion_share: float = _setting(
+        0.15, "Occluded share", "Side of the part that occlusion covers, as a share of the window's sides.",
+        minimum=0.02, maximum=0.5,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SeedConfig(_Settings):
+    """How a class map becomes labels."""
+
+    object_threshold: float = _setting(
+        0.6, "Object from", "Voxels from this share of the map's largest value on are the class.",
+        minimum=0.01, maximum=1,
+    )  # fmt: skip
+    background_threshold: float = _setting(
+        0.1, "Background below", "Voxels below this share in the maps of all classes are background.",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    point_mm: float = _setting(
+        3.0, "Radius of points", "How far around a point, in mm, everything is its class.",
+        minimum=0.1, maximum=100,
+    )  # fmt: skip

@@ -15,11 +15,12 @@ from typing import IO, Protocol
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event
 from napari_sparseseg.messages import NO_SESSION, Message, encode, read_message
-from napari_sparseseg.requests import CloseImage, LabelBoxes, OpenImage, Request
+from napari_sparseseg.requests import CloseImage, LabelBoxes, MapClass, OpenImage, Request, TrainClassifier
 from napari_sparseseg.worker_process import WorkerProcess
 
 _LOGGER = logging.getLogger(__name__)
 _LEAVING_SECONDS = 2.0
+_BEGINNERS = (OpenImage, LabelBoxes, TrainClassifier, MapClass)
 
 
 class Connection(Protocol):
@@ -54,7 +55,7 @@ class Connection(Protocol):
 class WorkerClient:
     """A worker and the conversation with it.
 
-    Each `OpenImage`, `LabelBoxes` or `CloseImage` begins a new generation; events that were made for an older
+    Each request that begins or ends a job begins a new generation; events that were made for an older
     one, or by a worker that was since restarted, are dropped.  All methods may be called from any thread.
 
     Parameters
@@ -123,12 +124,12 @@ class WorkerClient:
         with self._lock:
             if self._line is None:
                 return
-            turns = isinstance(request, OpenImage | LabelBoxes | CloseImage)
+            turns = isinstance(request, (*_BEGINNERS, CloseImage))
             generation = self._generation + turns
             self._line.send(encode(request, generation))
             if turns:
                 self._generation = generation
-                self._image_open = isinstance(request, OpenImage | LabelBoxes)
+                self._image_open = isinstance(request, _BEGINNERS)
 
     def restart(self) -> None:
         """End the worker at once, if there is one, and start another.

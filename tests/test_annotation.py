@@ -17,6 +17,8 @@ from napari_sparseseg.annotation import (
     mask_from_channels,
     merge_sources,
     painted_values,
+    source_code,
+    weigh_sources,
 )
 from napari_sparseseg.errors import InputError
 
@@ -108,6 +110,16 @@ def test_the_heavier_source_wins():
     annotation, weights = merge_sources({"accepted": accepted, "box": box})
     assert annotation.tolist() == [[[2, 3]]]
     assert weights.reshape(-1) == pytest.approx([0.3, 0.5])
+
+
+def test_seeding_weighs_labels_from_class_maps_alone():
+    codes = np.arange(len(SOURCE_WEIGHTS) + 1, dtype=np.uint8)
+    usual, twice = weigh_sources(codes), weigh_sources(codes, 2.0)
+    np.testing.assert_allclose(usual, [0, *SOURCE_WEIGHTS.values()])
+    assert twice[source_code("cam")] == pytest.approx(2 * SOURCE_WEIGHTS["cam"])
+    others = codes != source_code("cam")
+    np.testing.assert_array_equal(twice[others], usual[others])
+    assert weigh_sources(codes, 0.0)[source_code("cam")] == 0
 
 
 def test_labelled_slices_of_several_orientations_are_recovered():

@@ -19,8 +19,11 @@ from napari_sparseseg.messages import StreamError, encode, read_message, write_m
 from napari_sparseseg.requests import Look, Paint, Request, SetClasses
 from napari_sparseseg.settings import (
     BOX_METHODS,
+    CAM_METHODS,
     DENOISING,
     BoxConfig,
+    CamConfig,
+    ClassifierConfig,
     CrfConfig,
     InferenceConfig,
     NetworkConfig,
@@ -50,6 +53,8 @@ PLAIN = {
         denoise=st.lists(st.sampled_from(["none", *DENOISING])).map(", ".join),
     ),
     CrfConfig: st.builds(CrfConfig, appearance_mm=st.floats(0.01, 1000)),
+    CamConfig: st.builds(CamConfig, method=st.sampled_from(CAM_METHODS), flips=st.booleans()),
+    ClassifierConfig: st.builds(ClassifierConfig, outside=st.sampled_from(["absent", "unknown"])),
 }
 
 
