@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sparseseg.annotation import BACKGROUND, ClassTable
+from napari_sparseseg.annotation import (
+    BACKGROUND,
+    DERIVED_SOURCES,
+    SOURCES,
+    ClassTable,
+    source_code,
+    weigh_sources,
+)
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.image_labels import ImageLabel, Presence
 from napari_sparseseg.networks import Triple, to_triple
 from napari_sparseseg.normalisation import Normalisation
 from napari_sparseseg.resampling import resample_image, resample_labels, shape_at
 
 Region = tuple[slice, slice, slice]
+
+_LATER_FIELDS = {"seeding", "expansion", "constraint"}  # that states saved before class maps lack
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +43,18 @@ class Case:
     annotation
         ``(Z, Y, X)``: 0 unlabelled, 1 background, 2… classes.
     weights
-        ``(Z, Y, X)`` weight ≥ 0 of each label by its source; None for 1 everywhere.
+        ``(Z, Y, X)`` weight ≥ 0 of each label; None for 1 everywhere.
     name
         For messages.
     region
         Learn and classify only inside this box; None for everywhere.  Intensities are normalised, and
         positions are counted, by the whole volume all the same, so that the network fits all of it.
+    sources
+        ``(Z, Y, X)`` `annotation.source_code` of each label, which weighs it, too; None for the user's own.
+    image_labels
+        What is said of the volume and its slices, in the voxels of `image`.
+    outside_absent
+        As `image_labels.Presence` has it.
     """
 
     image: NDArray[np.float32]
@@ -47,6 +63,9 @@ class Case:
     weights: NDArray[np.float32] | None = None
     name: str = "volume"
     region: Region | None = None
+    sources: NDArray[np.uint8] | None = None
+    image_labels: tuple[ImageLabel, ...] = ()
+    outside_absent: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,25 +76,125 @@ class PreparedCase(Case):
     ----------
     start, whole
         Where the region begins in the whole volume, and that volume's shape, in voxels ``(Z, Y, X)``.
+    presence
+        What the image-level labels say of that volume at the training spacing; None for nothing.
     """
 
     start: Triple = (0, 0, 0)
     whole: Triple = (0, 0, 0)
+    presence: Presence | None = None
+
+
+def join_seeds(
+    labels: NDArray[np.uint8] | None,
+    seeds: NDArray[np.uint8] | None,
+    points: NDArray[np.uint8] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Join the user's labels with balls around points, over which they win, and seeds, over which both win.
+
+    Parameters
+    ----------
+    labels, seeds, points
+        ``(Z, Y, X)`` annotations; None for none of the kind.
+
+    Returns
+    -------
+    ``(Z, Y, X)`` annotation, and the sources of its labels as `Case` has them.
+    """
+    given = [("cam", seeds), ("point", points), ("stroke", labels)]
+    present = [(source, values) for source, values in given if values is not None]
+    if not present:
+        raise InputError("there is nothing to learn from; give labels, points or seeds.")
+    if seeds is None and points is None:
+        return present[0][1], None
+    joined = present[0][1]
+    sources = np.zeros(joined.shape, np.uint8)
+    for source, values in present:
+        joined = values if values is joined else np.where(values > 0, values, joined)
+        sources[values > 0] = source_code(source)
+    return joined, sources
+
+
+def without_derived(
+    annotation: NDArray[np.integer[Any]], sources: NDArray[np.uint8] | None
+) -> NDArray[np.integer[Any]]:
+    """Return an annotation without the labels that were derived from boxes or class maps."""
+    if sources is None:
+        return annotation
+    weak = np.isin(sources, [source_code(name) for name in DERIVED_SOURCES])
+    return np.where(weak, annotation.dtype.type(0), annotation)
+
+
+def weigh_case(case: Case, seeding: float) -> Case:
+    """Weigh the labels of a case by where they come from.
+
+    Parameters
+    ----------
+    case
+        As the caller made it.
+    seeding
+        As `TrainingConfig` has it; at 0 the labels from class maps are left out.
+    """
+    if case.sources is None:
+        return case
+    _check_shape(case, "sources", case.sources)
+    _check_shape(case, "weights", case.weights)
+    annotation, sources = case.annotation, case.sources
+    if seeding == 0:
+        seeds = sources == source_code("cam")
+        nothing = annotation.dtype.type(0)
+        annotation, sources = np.where(seeds, nothing, annotation), np.where(seeds, np.uint8(0), sources)
+    weights = weigh_sources(sources, seeding)
+    if case.weights is not None:
+        weights *= case.weights
+    return replace(case, annotation=annotation, sources=sources, weights=weights)
+
+
+def find_measurable(cases: Sequence[Case]) -> tuple[list[NDArray[np.integer[Any]]], bool]:
+    """Return the annotations that can be measured by: without labels derived from boxes or class maps.
+
+    Where these are all there are, so that less than two classes would be left, all labels.
+
+    Returns
+    -------
+    Per case its annotation, and whether derived labels are left in.
+    """
+    annotations = [without_derived(case.annotation, case.sources) for case in cases]
+    values = {value for annotation in annotations for value in np.unique(annotation).tolist()}
+    if len(values - {0}) > 1:
+        return annotations, False
+    return [case.annotation for case in cases], any(case.sources is not None for case in cases)
 
 
 def prepare_case(
-    case: Case, normalisation: Normalisation, spacing: tuple[float, float, float]
+    case: Case, normalisation: Normalisation, spacing: tuple[float, float, float], classes: int = 0
 ) -> PreparedCase:
-    """Normalise a case, bring it to `spacing` and cut it to its region."""
+    """Normalise a case, bring it to `spacing` and cut it to its region.
+
+    Parameters
+    ----------
+    case
+        As the caller made it.
+    normalisation
+        How intensities become a network's input.
+    spacing
+        Voxel size in mm ``(Z, Y, X)`` to train at.
+    classes
+        Number of classes, background included, that image-level labels may be of.
+    """
     image = normalisation.apply(case.image)
-    annotation, weights, region = case.annotation, case.weights, case.region
+    annotation, weights, sources, region = case.annotation, case.weights, case.sources, case.region
     before = to_triple(annotation.shape)
     shape = shape_at(before, case.spacing, spacing)
     if shape != before:
         image = resample_image(image, shape)
-        annotation = resample_labels(annotation, shape)
+        annotation, sources = _resample(annotation, sources, shape)
         weights = None if weights is None else resample_labels(weights, shape)
         region = None  # it was given on the grid that is no more
+    presence = None
+    if case.image_labels:
+        presence = Presence(case.image_labels, before, classes, outside_absent=case.outside_absent)
+        presence = presence if shape == before else presence.scaled(shape)
     z, y, x = region or tuple(slice(0, length) for length in shape)
     return PreparedCase(
         np.ascontiguousarray(image[:, z, y, x]),
@@ -83,9 +202,24 @@ def prepare_case(
         np.ascontiguousarray(annotation[z, y, x]),
         None if weights is None else np.ascontiguousarray(weights[z, y, x]),
         case.name,
+        sources=None if sources is None else np.ascontiguousarray(sources[z, y, x]),
         start=(z.start, y.start, x.start),
         whole=shape,
+        presence=presence,
     )
+
+
+def _resample(
+    annotation: NDArray[np.integer[Any]], sources: NDArray[np.uint8] | None, shape: Triple
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.uint8] | None]:
+    """Bring labels to `shape`; where several fall into one voxel that of the strongest source stays."""
+    if sources is None:
+        return resample_labels(annotation, shape), None
+    ranks = np.rint(1000 * weigh_sources(np.arange(len(SOURCES) + 1, dtype=np.uint8))).astype(np.int64)
+    ranks[source_code("stroke")] += 1
+    packed = (ranks[sources] << 16) | (annotation.astype(np.int64) << 8) | sources
+    packed = resample_labels(packed * (annotation > 0), shape)
+    return (packed >> 8 & 255).astype(annotation.dtype), (packed & 255).astype(np.uint8)
 
 
 def check_cases(cases: Sequence[Case], table: ClassTable, initial: Model | None = None) -> None:
@@ -97,11 +231,7 @@ def check_cases(cases: Sequence[Case], table: ClassTable, initial: Model | None 
                 f"the labels of {case.name} have shape {case.annotation.shape} and the image has "
                 f"{case.image.shape[1:]}; give labels on the image's grid."
             )
-        if case.weights is not None and case.weights.shape != case.annotation.shape:
-            raise InputError(
-                f"the weights of {case.name} have shape {case.weights.shape} and its labels have "
-                f"{case.annotation.shape}; give one weight for each voxel."
-            )
+        _check_shape(case, "weights", case.weights)
         if case.image.shape[0] != cases[0].image.shape[0]:
             raise InputError(
                 f"{case.name} has {case.image.shape[0]} channels and {cases[0].name} has "
@@ -129,6 +259,14 @@ def check_cases(cases: Sequence[Case], table: ClassTable, initial: Model | None 
         )
 
 
+def _check_shape(case: Case, name: str, values: NDArray[Any] | None) -> None:
+    if values is not None and values.shape != case.annotation.shape:
+        raise InputError(
+            f"the {name} of {case.name} have shape {values.shape} and its labels have "
+            f"{case.annotation.shape}; give one {name.removesuffix('s')} for each voxel."
+        )
+
+
 def balance_classes(cases: Sequence[Case], classes: int) -> Tensor:
     """Return the weight of each annotation value: 0, then √(N/n) per class, 1 on average over the labels."""
     counts = sum(np.bincount(case.annotation.reshape(-1), minlength=classes + 1)[1:] for case in cases)
@@ -139,8 +277,20 @@ def balance_classes(cases: Sequence[Case], classes: int) -> Tensor:
 
 def fingerprint_cases(cases: Sequence[Case], *settings: object) -> str:
     """Return a hash of the data and settings that a resumed training must share."""
-    digest = hashlib.sha256(repr(settings).encode())
+    digest = hashlib.sha256(f"({', '.join(map(_describe, settings))})".encode())
     for case in cases:
         digest.update(case.annotation.tobytes())
         digest.update(np.ascontiguousarray(case.image[:, ::4, ::4, ::4]).tobytes())
+        if case.sources is not None:
+            digest.update(case.sources.tobytes())
     return digest.hexdigest()
+
+
+def _describe(setting: object) -> str:
+    """Return the setting's repr, as it was before a field existed where that has its default."""
+    entries = fields(setting) if is_dataclass(setting) else ()
+    if not _LATER_FIELDS & {entry.name for entry in entries}:
+        return repr(setting)
+    values = [(entry, getattr(setting, entry.name)) for entry in entries]
+    told = [f"{e.name}={v!r}" for e, v in values if e.name not in _LATER_FIELDS or v != e.default]
+    return f"{type(setting).__qualname__}({', '.join(told)})"

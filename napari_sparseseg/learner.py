@@ -1,7 +1,7 @@
 """A network being trained: its weights, their running average, and the optimiser."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class Learner:
         label_sets: list[tuple[Tensor, Tensor, float]],
         dice_weight: float,
         progress: float,
+        further: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> float:
         """Take one step on a batch and return its loss.
 
@@ -62,6 +63,8 @@ class Learner:
             As `losses.combined_loss` takes them.
         progress
             Share of the training done, 0 to 1; sets the learning rate: a linear rise, then a cosine.
+        further
+            Terms of the loss beside the labels': functions of the logits ``(B, K, Z, Y, X)``.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = self._peak * one_cycle(progress)
@@ -69,6 +72,8 @@ class Learner:
         with self.precision.autocast(self.device):
             logits = self.network(self.precision.arrange(image))
         loss = combined_loss(logits, label_sets, dice_weight)
+        for term in further:
+            loss = loss + term(logits)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, _GRADIENT_NORM, foreach=True)
         self._optimizer.step()
@@ -102,8 +107,7 @@ class Learner:
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken."""
-        network = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
-        self.network.load_state_dict(network)
+        self.network.load_state_dict(with_prefix(tensors, "network."))
         with torch.no_grad():
             for i, average in enumerate(self._average):
                 average.copy_(tensors[f"average.{i}"])
@@ -123,3 +127,8 @@ def one_cycle(progress: float) -> float:
     if progress < _WARM_UP:
         return 0.1 + 0.9 * progress / _WARM_UP
     return 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

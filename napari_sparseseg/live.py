@@ -21,7 +21,6 @@ from napari_sparseseg.checkpoint import save_model
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
     Event,
-    HeldOutScored,
     ImageReady,
     Noted,
     PictureCompleted,
@@ -29,11 +28,12 @@ from napari_sparseseg.events import (
     StepDone,
     StrokeLearnt,
     Waiting,
-    WindowDone,
 )
-from napari_sparseseg.live_answer import FIRST_STEPS, choose_answer, score_held_out, slabs
+from napari_sparseseg.image_labels import ImageLabel
+from napari_sparseseg.live_answer import FIRST_STEPS, choose_answer, slabs
 from napari_sparseseg.live_classifier import LiveClassifier
 from napari_sparseseg.live_labels import LiveLabels
+from napari_sparseseg.live_lesson import check_round, give_lesson
 from napari_sparseseg.live_picture import LivePicture, edges_of
 from napari_sparseseg.live_preview import FittedPreview
 from napari_sparseseg.live_round import LiveRound, make_round
@@ -121,6 +121,7 @@ class LiveSession:
             If this machine lacks the device asked for; then nothing has changed.
         """
         choose_device(training.device)
+        self._labels.use_seeds(training.seeding > 0)
         self._pass_due |= inference != self._inference
         self._classifier.configure(training.seed, training.held_out_share)
         anew = self._round is not None and (network, training) != (self._network, self._training)
@@ -141,6 +142,26 @@ class LiveSession:
             If a voxel lies outside the volume.
         """
         self._labels.change(number, voxels, values, source)
+
+    def label_image(self, labels: tuple[ImageLabel, ...], outside: str) -> None:
+        """Take these for all image-level labels of the image, in this round and in later ones.
+
+        Parameters
+        ----------
+        labels
+            Of rows of the table set last, and then of the same classes whatever rows they get; those of a
+            row that there is not are left out until there is.
+        outside
+            As `settings.ClassifierConfig` has it.
+
+        Raises
+        ------
+        InputError
+            If slices lie outside the volume; then nothing has changed.
+        """
+        self._labels.label_image(labels, outside_absent=outside == "absent")
+        if self._round is not None:
+            self._round.presence = self._labels.presence
 
     def look(self, axis: int, index: int) -> None:
         """Show this slice first: the user looks at it."""
@@ -370,7 +391,7 @@ class LiveSession:
         learner = make_round(
             image=self._normalised, normalisation=self._normalisation, spacing=self._spacing,
             region=self._region, annotation=labels.annotation, sources=labels.sources, table=labels.table,
-            config=self._training, network_config=self._network,
+            config=self._training, network_config=self._network, presence=labels.presence,
         )  # fmt: skip
         problem = problem or self._state.restore(learner, labels)
         if problem:
@@ -386,35 +407,13 @@ class LiveSession:
         return self._lesson_due and rested and self._learns and self._training.preview_weight > 0
 
     def _teach(self, fitted: FittedPreview, learner: LiveRound) -> Generator[Event, None, None]:
-        """Show the network the confident voxels of a preview that has not seen what is held out."""
         self._lesson_due, self._taught = False, time.monotonic()
-        if learner.measuring:
-            partial = self._classifier.fit_without(learner.held_out, self._region)
-            if partial is None:
-                return
-            fitted = partial
-        kept = learner.without_held_out(self._labels.annotation)
-        answer = self._classifier.answer(fitted, self._region, None, "preview")
-        answer = replace(answer, annotation=kept)
-        boxes = slabs(self._region, self._view[1] if self._view[0] == 0 else 0, _SLAB_VOXELS)
-        for done, box in enumerate(boxes, start=1):
-            learner.teach(box, answer.walked(box, 0) if self._classifier.walked else answer.plain(box))
-            yield WindowDone(done, len(boxes))
+        first = self._view[1] if self._view[0] == 0 else 0
+        boxes = slabs(self._region, first, _SLAB_VOXELS)
+        yield from give_lesson(learner, self._classifier, self._labels, fitted, self._region, boxes)
 
     def _check(self, learner: LiveRound) -> Generator[Event, None, None]:
-        """Measure on the labels held out, and decide by that whether random walks help."""
-        labels = self._labels
-        partial = self._classifier.fit_without(learner.held_out, self._region)
-        if partial is None:  # nothing could be measured with what is left
-            learner.release_held_out(labels.annotation, labels.sources)
-            return
-        answer = self._classifier.answer(partial, self._region, learner, "both")
-        measured = yield from score_held_out(answer, learner.held_out)
-        if measured.walker_helps != self._classifier.walked:
-            self._classifier.walked = measured.walker_helps
-            self._lesson_due = self._pass_due = True
-        learner.finish_check(measured.scores, labels.annotation, labels.sources)
-        self._lesson_due |= not learner.measuring
-        names = labels.table.names[1:]
-        per_class = {n: d for n, d in zip(names, measured.per_class, strict=True) if not math.isnan(d)}
-        yield HeldOutScored(learner.steps, measured.scores["network"], per_class)
+        changed = yield from check_round(learner, self._classifier, self._labels, self._region)
+        if changed is not None:
+            self._pass_due |= changed
+            self._lesson_due |= changed or not learner.measuring

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_sparseseg.annotation import (
     ClassTable,
@@ -21,8 +20,9 @@ from napari_sparseseg.annotation import (
 from napari_sparseseg.cases import Case, Region, balance_classes
 from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.image_labels import Presence
 from napari_sparseseg.inference import PlacedNetwork, predict_box
-from napari_sparseseg.learner import Learner
+from napari_sparseseg.learner import Learner, with_prefix
 from napari_sparseseg.networks import (
     NetworkPlan,
     Precision,
@@ -38,6 +38,7 @@ from napari_sparseseg.normalisation import Normalisation
 from napari_sparseseg.patch_step import take_step
 from napari_sparseseg.preview import CONFIDENT
 from napari_sparseseg.regions import relative
+from napari_sparseseg.round_state import check_voxels, describe_round, is_state_of
 from napari_sparseseg.sampling import PatchSampler, TrainingArrays
 from napari_sparseseg.settings import NetworkConfig, TrainingConfig
 
@@ -51,7 +52,6 @@ _CPU_PATCH_VOXELS = 48**3  # more and smaller steps learn faster in the first mi
 _LASTING_SHARE = 0.15
 _CHECK_STEPS = 50
 _THICK_SLICES = 3.0
-_STATE_FORMAT = "napari-sparseseg live state"
 
 
 class LiveRound:
@@ -77,6 +77,13 @@ class LiveRound:
         The classes.
     config, network_config
         Settings; the number of steps is `HORIZON` where `config.steps` is 0.
+    presence
+        What image-level labels say of the whole volume.
+
+    Attributes
+    ----------
+    presence
+        May be changed at any time.
     """
 
     def __init__(
@@ -90,8 +97,10 @@ class LiveRound:
         table: ClassTable,
         config: TrainingConfig,
         network_config: NetworkConfig,
+        presence: Presence | None = None,
     ) -> None:
         self.table = table
+        self.presence = presence
         self.config = config
         self.network_config = network_config
         self.normalisation = normalisation
@@ -192,11 +201,16 @@ class LiveRound:
             self._units = []
             part = np.ascontiguousarray(annotation[self._region])
         self._classes_balanced = balance_classes([Case(_NO_IMAGE, self._spacing, part)], len(self.table))
-        balanced = self._classes_balanced.numpy()[part] * weigh_sources(sources[self._region])
+        balanced = self._classes_balanced.numpy()[part] * weigh_sources(
+            sources[self._region], self.config.seeding
+        )
         self._labels.copy_(torch.from_numpy(part))
         self._weights.copy_(torch.from_numpy(balanced))
         self._taught[self._labels > 0] = 0
         self._classes_balanced = self._classes_balanced.to(self._device)
+        self._gather()
+
+    def _gather(self) -> None:
         start = to_triple(edge.start for edge in self._region)
         self._arrays = TrainingArrays(
             self._image, self._labels, self._weights, self._taught, self._spacing, start, self._whole
@@ -229,8 +243,9 @@ class LiveRound:
         """
         while True:
             try:
+                arrays = replace(self._arrays, presence=self.presence)
                 loss = take_step(
-                    self._learner, self._sampler, [self._arrays], self._plan.patch, self._classes_balanced,
+                    self._learner, self._sampler, [arrays], self._plan.patch, self._classes_balanced,
                     self.config, position=self._position, progress=self.progress,
                 )  # fmt: skip
                 break
@@ -259,11 +274,7 @@ class LiveRound:
         self._image, self._labels = self._image.cpu(), self._labels.cpu()
         self._weights, self._taught = self._weights.cpu(), self._taught.cpu()
         self._classes_balanced = self._classes_balanced.cpu()
-        start = self._arrays.start
-        self._arrays = TrainingArrays(
-            self._image, self._labels, self._weights, self._taught, self._spacing, start, self._whole
-        )
-        self._make_sampler()
+        self._gather()
 
     def predict(self, box: Region) -> NDArray[np.float32]:
         """Return ``(K, …)`` class probabilities in `box`, a part of the region in the volume's voxels."""
@@ -348,20 +359,19 @@ class LiveRound:
             If there is no state, or it is damaged; then nothing has changed.
         """
         tensors, description = read_tensors(folder / "state")
-        mine = self._fingerprint()
-        if {key: description.get(key) for key in mine} != mine:
+        if not is_state_of(self._fingerprint(), description):
             return False
         before = self._plan
         try:
             self._plan = NetworkPlan.from_json(description["plan"])
             precision = Precision(*description["precision"])
             learner = Learner(self._new_network(), self._device, precision, self.config.learning_rate)
-            learner.load_state(_with_prefix(tensors, "learner."))
+            learner.load_state(with_prefix(tensors, "learner."))
             steps, schedule = int(description["steps"]), int(description["schedule"])
             scores = {str(name): float(dice) for name, dice in description["scores"].items()}
             returns, scored_at = bool(description["returns"]), int(description["scored_at"])
             labelled, elapsed = int(description["labelled_at_start"]), float(description["elapsed"])
-            units = [_check_voxels(u, annotation.size) for u in _with_prefix(tensors, "held_out.").values()]
+            units = [check_voxels(u, annotation.size) for u in with_prefix(tensors, "held_out.").values()]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             self._plan = before
             raise InputError("the saved state of the training is damaged.") from error
@@ -375,17 +385,10 @@ class LiveRound:
         return True
 
     def _fingerprint(self) -> dict[str, Any]:
-        """Return what a state must share with this round, as JSON gives it back."""
-        return {
-            "format": _STATE_FORMAT,
-            "classes": list(self.table.mask_values),
-            "channels": self._channels,
-            "shape": list(self._whole),
-            "spacing": list(self._spacing),
-            "network": self.network_config.to_json(),
-            "training": self.config.to_json(),
-            "normalisation": self.normalisation.to_json(),
-        }
+        return describe_round(
+            self.table, self._channels, self._whole, self._spacing, self.network_config, self.config,
+            self.normalisation,
+        )  # fmt: skip
 
 
 def make_round(**data: Any) -> LiveRound:
@@ -397,18 +400,3 @@ def make_round(**data: Any) -> LiveRound:
 
 
 _NO_IMAGE = np.zeros((1, 1, 1, 1), np.float32)
-
-
-def _check_voxels(voxels: Tensor, size: int) -> NDArray[np.int64]:
-    values: NDArray[np.int64] = voxels.numpy()
-    if (
-        values.dtype != np.int64
-        or values.ndim != 1
-        or (len(values) and not 0 <= values.min() <= values.max() < size)
-    ):
-        raise ValueError("the held-out labels lie outside the volume")
-    return values
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

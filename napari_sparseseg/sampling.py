@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sparseseg.image_labels import ABSENT, Presence
 from napari_sparseseg.networks import Triple, to_triple
 
 
@@ -33,6 +34,8 @@ class TrainingArrays:
         Voxel size in mm ``(Z, Y, X)``.
     start, whole
         Where this grid begins in the volume it was cut from, and that volume's shape; None: it is whole.
+    presence
+        What image-level labels say of that volume, on the grid of its voxels; None for nothing.
     """
 
     image: Tensor
@@ -42,6 +45,7 @@ class TrainingArrays:
     spacing: tuple[float, float, float]
     start: Triple = (0, 0, 0)
     whole: Triple | None = None
+    presence: Presence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +222,54 @@ def extract_patch(case: TrainingArrays, draw: PatchDraw, size: Triple, *, positi
     if position:
         image = torch.cat([image, where.to(image.device)])
     return Patch(image, patch.labels, patch.weights, patch.preview)
+
+
+def judge_presence(case: TrainingArrays, draw: PatchDraw, size: Triple) -> NDArray[np.int8] | None:
+    """Tell what image-level labels say of the drawn patch; None where they say nothing of its case.
+
+    A class is absent where it is absent from the box round the patch, and present where it is present in a
+    box inside the patch: the two differ where the patch is turned or scaled.
+
+    Returns
+    -------
+    ``(K - 1,)`` of the classes after background: 1 present, 0 absent, -1 unknown.
+    """
+    if case.presence is None:
+        return None
+    before, after = np.array([s // 2 for s in size]), np.array([(s - 1) // 2 for s in size])
+    if draw.transform is None:
+        return _judge_box(case, np.subtract(draw.centre, before), np.add(draw.centre, after))
+    reach = np.abs(draw.transform) @ before
+    around = _judge_box(case, np.floor(draw.centre - reach), np.ceil(draw.centre + reach))
+    needed = np.abs(np.linalg.inv(draw.transform)) @ after
+    share = float(np.min(after[needed > 0] / needed[needed > 0], initial=1.0))
+    inside = _judge_box(case, np.ceil(draw.centre - share * after), np.floor(draw.centre + share * after))
+    return np.where(around == 0, around, np.where(inside == 1, inside, np.int8(-1)))
+
+
+def find_room(case: TrainingArrays, draw: PatchDraw, size: Triple, classes: int) -> NDArray[np.bool_]:
+    """Return ``(classes - 1, Z, Y, X)``: where in the drawn patch image-level labels leave a class room."""
+    offsets = np.meshgrid(*(np.arange(s) - s // 2 for s in size), indexing="ij", sparse=True)
+    matrix = np.eye(3) if draw.transform is None else draw.transform
+    room = np.ones((classes - 1, *size), bool)
+    for axis in range(3):
+        moved = sum(factor * offset for factor, offset in zip(matrix[axis], offsets, strict=True) if factor)
+        position = np.rint(draw.centre[axis] + np.asarray(moved)).astype(np.int64)
+        length = case.labels.shape[axis]
+        room &= (position >= 0) & (position < length)
+        if case.presence is not None:
+            index = np.clip(position, 0, length - 1) + case.start[axis]
+            for row, inside in enumerate(room):
+                inside &= case.presence.slices(row + 2, axis)[index] != ABSENT
+    return room
+
+
+def _judge_box(case: TrainingArrays, first: NDArray[np.number], last: NDArray[np.number]) -> NDArray[np.int8]:
+    """Judge the part inside the volume of a box of voxels from `first` to `last`."""
+    assert case.presence is not None
+    low = np.maximum(first, 0).astype(int)
+    high = np.minimum(last + 1, case.labels.shape).astype(int)
+    return case.presence.judge(to_triple(low + case.start), to_triple(high + case.start))
 
 
 def _cut(case: TrainingArrays, centre: Triple, size: Triple) -> tuple[Patch, Tensor]:

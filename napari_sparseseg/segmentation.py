@@ -5,7 +5,7 @@ to complete.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.cases import Case, check_cases
+from napari_sparseseg.cases import Case, check_cases, weigh_case, without_derived
 from napari_sparseseg.checkpoint import Model
+from napari_sparseseg.encoders import Encoder
 from napari_sparseseg.events import Event, Noted
+from napari_sparseseg.image_labels import ImageLabel
 from napari_sparseseg.inference import entropy, place_model, predict_region
 from napari_sparseseg.postprocessing import clean_channels
 from napari_sparseseg.preview import Preview
@@ -47,6 +49,8 @@ class Segmentation:
         Their mean Dice on labels held out of training; empty where nothing could be held out.
     model
         The trained network.
+    measured_by_derived
+        As `training.TrainingResult` has it.
     """
 
     channels: NDArray[np.uint8]
@@ -54,6 +58,7 @@ class Segmentation:
     shown: str
     held_out_dice: dict[str, float]
     model: Model
+    measured_by_derived: bool = False
 
 
 def segment_volume(
@@ -65,6 +70,11 @@ def segment_volume(
     network_config: NetworkConfig | None = None,
     inference_config: InferenceConfig | None = None,
     weights: NDArray[np.float32] | None = None,
+    *,
+    sources: NDArray[np.uint8] | None = None,
+    image_labels: tuple[ImageLabel, ...] = (),
+    outside_absent: bool = True,
+    encoder: Encoder | None = None,
 ) -> Generator[Event, None, Segmentation]:
     """Train on the labelled voxels of a volume and segment the rest of it.
 
@@ -87,6 +97,11 @@ def segment_volume(
         Settings.
     weights
         ``(Z, Y, X)`` weight ≥ 0 of each label by its source; None for 1 everywhere.
+    sources, image_labels, outside_absent
+        As `cases.Case` has them.  Labels that were derived from boxes or class maps are learnt, but only the
+        others lead the random walker and are kept as they are.
+    encoder
+        As `train_network` takes it.
 
     Returns
     -------
@@ -98,10 +113,16 @@ def segment_volume(
         If the labels cannot be trained on.
     """
     inference_config = inference_config or InferenceConfig(device=config.device)
-    check_cases([Case(image, spacing, annotation, weights)], table)
-    region = find_region(annotation)
-    case = Case(image, spacing, annotation, weights, region=region)
-    result = yield from train_network([case], table, config, network_config)
+    case = Case(
+        image, spacing, annotation, weights,
+        sources=sources, image_labels=image_labels, outside_absent=outside_absent,
+    )  # fmt: skip
+    learnt = weigh_case(case, config.seeding)
+    check_cases([learnt], table)
+    region = find_region(learnt.annotation)
+    case = replace(case, region=region)
+    result = yield from train_network([case], table, config, network_config, encoder=encoder)
+    own = without_derived(annotation, sources)
     placed = place_model(result.model, config.device, config.precision)
     normalised = result.model.normalisation.apply(image)
     preview = result.previews[0]
@@ -116,12 +137,10 @@ def segment_volume(
             _mix(probabilities[(slice(None), *relative(region, current))], preview, shown)
         if (preview is None or preview.choice.walked) and annotation[current].size <= _WALKED_VOXELS:
             part = np.ascontiguousarray(normalised[(slice(None), *current)])
-            probabilities = walk_from_labels(
-                part, annotation[current], probabilities, spacing, LAST_PRIOR_WEIGHT
-            )
+            probabilities = walk_from_labels(part, own[current], probabilities, spacing, LAST_PRIOR_WEIGHT)
         channels[current] = probabilities.argmax(0)
         uncertainty[current] = entropy(torch.from_numpy(probabilities)).numpy()
-        larger = grow_region(channels, annotation, current)
+        larger = grow_region(channels, learnt.annotation, current)
         if larger == current:
             break
         if attempt == _MOST_ROUNDS - 1:
@@ -132,10 +151,12 @@ def segment_volume(
         yield Noted("The segmentation reached the border of the region looked at; looking further.")
         current = larger
     clean_channels(channels, inference_config)
-    labelled = annotation > 0
-    channels[labelled] = annotation[labelled] - 1
+    labelled = own > 0
+    channels[labelled] = own[labelled] - 1
     uncertainty[labelled] = 0
-    return Segmentation(channels, uncertainty, shown, result.held_out_dice, result.model)
+    return Segmentation(
+        channels, uncertainty, shown, result.held_out_dice, result.model, result.measured_by_derived
+    )
 
 
 def choose_shown(held_out_dice: dict[str, float], *, preview: bool, steps: int = 1) -> str:

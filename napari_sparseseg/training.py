@@ -12,16 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sparseseg.annotation import ClassTable, OverlapCounter, choose_held_out
-from napari_sparseseg.cases import Case, balance_classes, check_cases, fingerprint_cases, prepare_case
+from napari_sparseseg.case_arrays import lay_out_case, score_held_out, without
+from napari_sparseseg.cases import (
+    Case,
+    balance_classes,
+    check_cases,
+    find_measurable,
+    fingerprint_cases,
+    prepare_case,
+    weigh_case,
+)
 from napari_sparseseg.checkpoint import Model, delete_tensors, read_tensors, write_tensors
+from napari_sparseseg.encoders import Encoder, copy_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone
-from napari_sparseseg.inference import PlacedNetwork, predict_voxels
-from napari_sparseseg.learner import Learner
+from napari_sparseseg.inference import PlacedNetwork
+from napari_sparseseg.learner import Learner, with_prefix
 from napari_sparseseg.networks import (
     NetworkPlan,
     Precision,
@@ -35,8 +44,8 @@ from napari_sparseseg.networks import (
 )
 from napari_sparseseg.normalisation import fit_normalisation
 from napari_sparseseg.patch_step import take_step
-from napari_sparseseg.preview import Preview, PreviewTeacher, confident_labels
-from napari_sparseseg.sampling import PatchSampler, TrainingArrays
+from napari_sparseseg.preview import Preview, PreviewTeacher
+from napari_sparseseg.sampling import PatchSampler
 from napari_sparseseg.settings import NetworkConfig, TrainingConfig
 
 _CHECKS = 10
@@ -61,11 +70,14 @@ class TrainingResult:
     held_out_dice
         Mean Dice on labels that were out of training when it was measured, of the "network", the
         "preview" and "both" (their mean probability); empty where nothing could be held out.
+    measured_by_derived
+        Whether those labels were not the user's but derived from boxes or class maps: there were no others.
     """
 
     model: Model
     previews: tuple[Preview | None, ...]
     held_out_dice: dict[str, float]
+    measured_by_derived: bool = False
 
 
 def train_network(
@@ -75,6 +87,7 @@ def train_network(
     network_config: NetworkConfig | None = None,
     *,
     initial: Model | None = None,
+    encoder: Encoder | None = None,
     state_folder: Path | None = None,
     resume: bool = False,
 ) -> Generator[Event, None, TrainingResult]:
@@ -98,6 +111,8 @@ def train_network(
         Architecture and size; ignored with `initial`.
     initial
         Start from this model's weights instead of random ones.
+    encoder
+        Start from this encoder's weights: a classifier's, for instance.
     state_folder
         Where to keep what resuming needs: written every half minute, and on stopping.
     resume
@@ -112,8 +127,10 @@ def train_network(
     InputError
         If the labels or channels cannot be trained on, or the state belongs to other data.
     """
-    training = _Training(cases, table, config, network_config or NetworkConfig(), initial)
+    training = _Training(cases, table, config, network_config or NetworkConfig(), initial, encoder)
     state = training.read_state(state_folder) if resume and state_folder is not None else None
+    if training.encoder_taken and state is None:
+        yield Noted(training.encoder_taken)
     yield from training.make_previews()
     training.start_phase()
     if state is not None:
@@ -148,9 +165,11 @@ class _Training:
         config: TrainingConfig,
         network_config: NetworkConfig,
         initial: Model | None,
+        encoder: Encoder | None,
     ) -> None:
         if (config.seconds > 0) == (config.steps > 0):
             raise InputError("training needs a number of seconds or a number of steps; give one of the two.")
+        cases = [weigh_case(case, config.seeding) for case in cases]
         check_cases(cases, table, initial)
         self._start = time.monotonic()
         self._config = config
@@ -165,14 +184,16 @@ class _Training:
         )
         z, y, x = np.median([case.spacing for case in cases], axis=0).tolist()
         self._spacing = initial.spacing if initial else (z, y, x)
-        self._cases = [prepare_case(case, self._normalisation, self._spacing) for case in cases]
-        self._build_learner(initial)
+        self._cases = [prepare_case(case, self._normalisation, self._spacing, len(table)) for case in cases]
+        self.encoder_taken = ""
+        self._build_learner(initial, encoder)
         # With the plan as it is before memory may run out: that shrinks it.
-        self._fingerprint = fingerprint_cases(self._cases, config, self._network_config, table, self._plan)
+        said = [(c.image_labels, c.outside_absent) for c in cases] if config.expansion else []
+        settings = (config, self._network_config, table, self._plan, *said)
+        self._fingerprint = fingerprint_cases(self._cases, *settings)
         self._previews: list[Preview | None] = [None] * len(cases)
-        self._held_out = choose_held_out(
-            [c.annotation for c in self._cases], config.held_out_share, self._random
-        )
+        self._measurable, self._derived = find_measurable(self._cases)
+        self._held_out = choose_held_out(self._measurable, config.held_out_share, self._random)
         self._partial_previews = self._previews
         labelled = sum(int((case.annotation > 0).sum()) for case in self._cases)
         held = sum(len(voxels) for voxels in self._held_out)
@@ -184,7 +205,7 @@ class _Training:
         self._scores: dict[str, float] = {}
         self._best: dict[str, Tensor] = {}
 
-    def _build_learner(self, initial: Model | None) -> None:
+    def _build_learner(self, initial: Model | None, encoder: Encoder | None) -> None:
         config = self._config
         self._device = choose_device(config.device)
         self._channels = self._cases[0].image.shape[0]
@@ -198,6 +219,10 @@ class _Training:
             voxels = config.patch_voxels or default_patch_voxels(self._device)
             self._plan = plan_network(shape, self._spacing, self._network_config, voxels)
             network = self._new_network()
+        if encoder is not None and initial is not None:
+            raise InputError("training starts from a model or from an encoder; give one of the two.")
+        if encoder is not None:
+            self.encoder_taken = _take_over(encoder, network, self._plan)
         channels = self._channels + 3 * self._position
         self._precision = choose_precision(config.precision, network, self._plan, channels, self._device)
         self._learner = Learner(network, self._device, self._precision, config.learning_rate)
@@ -224,10 +249,10 @@ class _Training:
                 yield Noted(f"There was time for the previews of {case} of {len(self._cases)} volumes.")
                 return
             teacher = PreviewTeacher(data.image, data.spacing, len(self._table), self._config.seed)
-            choice = choice or teacher.choose(data.annotation, self._out_of_preview_time)
+            choice = choice or teacher.choose(self._measurable[case], self._out_of_preview_time)
             truth = data.annotation.reshape(-1)[held_out].astype(np.int64) - 1
             check = (held_out, truth) if len(held_out) else None
-            partial = teacher.picture(_without(data.annotation, held_out), choice, check)
+            partial = teacher.picture(without(data.annotation, held_out), choice, check)
             choice = partial.choice if partial else choice
             preview = teacher.picture(data.annotation, choice) if check else partial
             self._previews[case], self._partial_previews[case] = preview, partial
@@ -241,22 +266,10 @@ class _Training:
     def start_phase(self) -> None:
         """Lay out the labels to learn from: all of them in the final phase, else without those held out."""
         previews = self._previews if self._final else self._partial_previews
-        arrays = []
+        self._arrays = []
         for case, preview, held_out in zip(self._cases, previews, self._held_out, strict=True):
-            annotation = case.annotation if self._final else _without(case.annotation, held_out)
-            labels = torch.from_numpy(annotation.astype(np.uint8))
-            weights = self._class_weights.cpu()[labels.long()]
-            if case.weights is not None:
-                weights = weights * torch.from_numpy(case.weights)
-            taught = torch.from_numpy(confident_labels(preview, annotation))
-            image = torch.from_numpy(case.image)
-            image, labels, weights, taught = (
-                tensor.to(self._device) for tensor in (image, labels, weights.half(), taught)
-            )
-            arrays.append(
-                TrainingArrays(image, labels, weights, taught, case.spacing, case.start, case.whole)
-            )
-        self._arrays = arrays
+            annotation = case.annotation if self._final else without(case.annotation, held_out)
+            self._arrays.append(lay_out_case(case, annotation, preview, self._class_weights, self._device))
         self._make_sampler()
 
     def _make_sampler(self) -> None:
@@ -317,21 +330,7 @@ class _Training:
             self._precision.place(network, self._device).eval(),
             self._plan, self._device, self._precision, self._position, len(self._table),
         )  # fmt: skip
-        counters = {name: OverlapCounter(len(self._table)) for name in ("network", "preview", "both")}
-        for case, preview, voxels in zip(self._cases, self._partial_previews, self._held_out, strict=True):
-            if len(voxels) == 0:
-                continue
-            truth = case.annotation.reshape(-1)[voxels].astype(np.int64) - 1
-            by_network = predict_voxels(placed, torch.from_numpy(case.image), voxels, case.start, case.whole)
-            counters["network"].add(truth, by_network.argmax(0))
-            if preview is not None:
-                by_preview = preview.probabilities.reshape(len(self._table), -1)[:, voxels].astype(np.float32)
-                counters["preview"].add(truth, by_preview.argmax(0))
-                counters["both"].add(truth, (by_network + by_preview).argmax(0))
-        measured = [v for v in zip(self._partial_previews, self._held_out, strict=True) if len(v[1])]
-        if any(preview is None for preview, _ in measured):  # then the three would not be comparable
-            return {"network": counters["network"]}
-        return counters
+        return score_held_out(placed, self._cases, self._partial_previews, self._held_out)
 
     def result(self) -> TrainingResult:
         """Return the trained model: the best weights where that was measured to the end, else the last."""
@@ -342,6 +341,7 @@ class _Training:
             "cases": [case.name for case in self._cases],
             "labelled_voxels": sum(int((case.annotation > 0).sum()) for case in self._cases),
             "held_out_dice": self._scores,
+            "measured_by_derived": self._derived,
             "settings": self._config.to_json(),
             "device": str(self._device),
             "precision": self._precision.dtype,
@@ -350,7 +350,7 @@ class _Training:
             self._network_config, self._plan, self._channels, self._position, self._table,
             self._spacing, self._normalisation, weights, summary,
         )  # fmt: skip
-        return TrainingResult(model, tuple(self._previews), self._scores)
+        return TrainingResult(model, tuple(self._previews), self._scores, self._derived)
 
     def save_state(self, folder: Path) -> None:
         """Write all that `load_state` needs to go on exactly here."""
@@ -389,8 +389,8 @@ class _Training:
             self._precision = Precision(*description["precision"])
             network, rate = self._new_network(), self._config.learning_rate
             self._learner = Learner(network, self._device, self._precision, rate)
-            self._learner.load_state(_with_prefix(tensors, "learner."))
-            self._best = _with_prefix(tensors, "best.")
+            self._learner.load_state(with_prefix(tensors, "learner."))
+            self._best = with_prefix(tensors, "best.")
             self.steps = int(description["steps"])
             self._start = time.monotonic() - float(description["elapsed"])
             self._next_check = float(description["next_check"])
@@ -400,11 +400,12 @@ class _Training:
             raise InputError(f"the saved state of the training is damaged ({error}); train anew.") from error
 
 
-def _without(annotation: NDArray[np.integer[Any]], voxels: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
-    kept = annotation.copy()
-    kept.reshape(-1)[voxels] = 0
-    return kept
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def _take_over(encoder: Encoder, network: torch.nn.Module, plan: NetworkPlan) -> str:
+    """Copy an encoder's weights into a network; return what was done in a sentence."""
+    report = copy_encoder(encoder, network, plan)
+    if report.copied == 0:
+        raise InputError(
+            "the encoder to start from does not fit the network; choose the architecture and the size that "
+            "it was trained with."
+        )
+    return f"The encoder was taken over: {report.copied} of {report.copied + len(report.left)} weights."

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from phantoms import make_image, make_truth, mean_dice
 
 from napari_sparseseg import live as live_module
-from napari_sparseseg import live_preview, live_round
+from napari_sparseseg import live_lesson, live_preview, live_round
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.checkpoint import load_model
 from napari_sparseseg.errors import InputError
@@ -22,6 +23,7 @@ from napari_sparseseg.events import (
     WindowDone,
     finish,
 )
+from napari_sparseseg.image_labels import ImageLabel
 from napari_sparseseg.inference import predict_volume
 from napari_sparseseg.live import LiveSession
 from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig
@@ -406,13 +408,13 @@ def test_the_preview_is_measured_by_a_classifier_that_has_not_seen_the_labels(mo
         live.paint_slice(index)
     live.session.train(True)
     asked = []
-    plain = live_module.score_held_out
+    plain = live_lesson.score_held_out
 
     def score(answer, held_out):
         asked.append((answer.fitted, answer.annotation, held_out))
         return plain(answer, held_out)
 
-    monkeypatch.setattr(live_module, "score_held_out", score)
+    monkeypatch.setattr(live_lesson, "score_held_out", score)
     live.until(HeldOutScored)
     fitted, _, held_out = asked[0]
     assert fitted is not live.session._classifier.fitted
@@ -570,3 +572,122 @@ def test_flat_and_multichannel_images_work(shape):
     live.session.train(True)
     live.until(Waiting)
     assert mean_dice(truth, np.maximum(live.prediction, 1) - 1) > 0.8
+
+
+def test_image_labels_join_in_at_once_and_stay(monkeypatch):
+    asked = []
+    plain = live_round.take_step
+
+    def step(learner, sampler, arrays, *others, **options):
+        asked.append(arrays[0].presence)
+        return plain(learner, sampler, arrays, *others, **options)
+
+    monkeypatch.setattr(live_round, "take_step", step)
+    live = started()
+    live.session.configure(replace(QUICK, expansion=1.0, constraint=0.5), NetworkConfig(), InferenceConfig())
+    live.paint_slice(5)
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone)
+    assert asked == [None]
+    live.session.label_image((ImageLabel(2, True, 0, 4, 13), ImageLabel(7, False)), "absent")
+    assert np.isfinite(live.until(StepDone)[-1].loss)
+    assert asked[-1].slices(2, 0).tolist() == [0] * 4 + [1] * 10 + [0] * 4
+    assert asked[-1].classes == 3  # nothing is known of the class that is not in the table
+    live.session.label_image((ImageLabel(2, True, 0, 4, 13),), "unknown")
+    live.session.restart()
+    assert live.until(RoundStarted, StepDone)
+    live.until(StepDone)
+    assert asked[-1].slices(2, 0).tolist() == [-1] * 4 + [1] * 10 + [-1] * 4
+    live.session.label_image((), "absent")
+    live.until(StepDone)
+    assert asked[-1] is None
+
+
+def test_image_labels_of_a_class_that_comes_later_count_from_then_on():
+    live = started()
+    live.paint_slice(9)
+    live.session.label_image((ImageLabel(4, True),), "absent")
+    live.session.train(True)
+    live.until(StepDone)
+    assert live.session._round.presence is None
+    live.session.set_classes(ClassTable.from_values([2, 3, 5]))
+    live.until(RoundStarted)
+    live.until(StepDone)
+    assert live.session._round.presence.is_present(4)
+
+
+def test_image_labels_stay_with_their_class_when_the_table_loses_another():
+    live = started()
+    live.paint_slice(5)
+    live.session.set_classes(ClassTable.from_values([2, 3, 5]))
+    live.session.label_image((ImageLabel(2, False), ImageLabel(4, True, 0, 4, 13)), "absent")
+    live.session.train(True)
+    live.until(StepDone)
+    live.session.set_classes(ClassTable.from_values([3, 5]))  # nothing more is said of images
+    live.until(RoundStarted)
+    live.until(StepDone)
+    presence = live.session._round.presence
+    assert (presence.is_present(2), presence.is_present(3), presence.classes) == (None, True, 3)
+    live.session.label_image((ImageLabel(3, True, 0, 4, 13),), "absent")
+    live.session.set_classes(ClassTable.from_values([3]))
+    live.until(RoundStarted)
+    live.until(StepDone)
+    assert live.session._round.presence is None
+
+
+@pytest.mark.parametrize("label", [ImageLabel(2, True, 0, 4, 18), ImageLabel(9, True, 1, 5, 3)])
+def test_image_labels_of_slices_outside_the_volume_are_refused(label):
+    live = started()
+    live.session.label_image((ImageLabel(2, True, 0, 1, 2),), "absent")
+    before = live.session._labels.presence
+    with pytest.raises(InputError, match="not in the volume"):
+        live.session.label_image((label,), "absent")
+    assert live.session._labels.presence is before
+
+
+def test_without_seeding_seeds_are_as_good_as_unlabelled():
+    live = started()
+    live.session.configure(replace(QUICK, seeding=0.0), NetworkConfig(), InferenceConfig())
+    live.paint_slice(9)
+    live.paint(np.arange(18 * 18), 3, source="cam")
+    live.session.train(True)
+    live.until(StepDone)
+    assert not live.session._labels.annotation[0].any()
+    assert live.session._round.labelled_at_start == 18 * 18
+    live.session.configure(replace(QUICK, seeding=2.0), NetworkConfig(), InferenceConfig())
+    live.until(RoundStarted)
+    live.until(StepDone)
+    assert (live.session._labels.annotation[0] == 3).all()
+    learner = live.session._round
+    part = learner._arrays.labels[0] == 3
+    weight = float(learner._classes_balanced[3]) * 0.6
+    np.testing.assert_allclose(learner._arrays.weights[0][part].float().numpy(), weight, rtol=1e-3)
+
+
+def test_without_seeding_seeds_alone_are_nothing_to_learn_from():
+    live = started()
+    live.paint(np.arange(18 * 18), 3, source="cam")
+    live.paint(np.arange(18 * 18, 2 * 18 * 18), 1, source="cam")
+    live.session.train(True)
+    live.until(StepDone)
+    live.session.configure(replace(QUICK, seeding=0.0), NetworkConfig(), InferenceConfig())
+    assert "one more class" in live.until(Waiting)[-1].reason
+
+
+def test_a_state_from_before_a_setting_was_there_is_gone_on_with(tmp_path):
+    live = started(folder=tmp_path)
+    live.paint_slice(9)
+    live.session.train(True)
+    live.until(StepDone, where=lambda event: event.step == 3)
+    live.session.close()
+    path = tmp_path / "state.json"
+    description = json.loads(path.read_text())
+    inner = description.get("training", description)
+    for name in ("seeding", "expansion", "constraint"):
+        del inner[name]
+    path.write_text(json.dumps(description))
+    again = started(folder=tmp_path)
+    again.paint_slice(9)
+    again.session.train(True)
+    assert again.until(StepDone)[-1].step == 4

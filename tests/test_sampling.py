@@ -1,14 +1,20 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from napari_sparseseg.image_labels import ImageLabel, Presence
 from napari_sparseseg.sampling import (
     PatchDraw,
     PatchSampler,
     TrainingArrays,
     extract_patch,
+    find_room,
+    judge_presence,
     position_channels,
 )
 
@@ -232,3 +238,78 @@ def test_a_share_of_draws_may_lie_anywhere():
     far = [everywhere.draw().centre[0] > 8 for _ in range(200)]
     assert 0.3 < np.mean(far) < 0.6
     assert not any(make_sampler(arrays, (4, 8, 8)).draw().centre[0] > 8 for _ in range(50))
+
+
+def say_all(mask):
+    """Return a presence that knows of every slice of a mask whether it is there."""
+    labels = []
+    for axis in range(3):
+        there = mask.any(tuple(other for other in range(3) if other != axis))
+        labels += [ImageLabel(2, bool(shown), axis, i, i) for i, shown in enumerate(there.tolist())]
+    return Presence(labels, mask.shape, 2)
+
+
+def test_nothing_is_said_of_a_case_without_image_labels():
+    assert judge_presence(make_arrays(), plain_draw((6, 7, 8)), (4, 4, 4)) is None
+
+
+@given(seed=st.integers(0, 10**6), turned=st.booleans())
+def test_what_is_said_of_a_patch_is_true(seed, turned):
+    random = np.random.default_rng(seed)
+    whole = np.zeros((20, 18, 22), np.uint8)
+    low = random.integers(0, 12, 3)
+    high = low + random.integers(2, 7, 3)
+    whole[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 2
+    start = (2, 1, 3)
+    labels = torch.from_numpy(whole[2:19, 1:17, 3:21].copy())
+    arrays = replace(
+        make_arrays(labels.shape, labels=labels), start=start, whole=whole.shape, presence=say_all(whole == 2)
+    )
+    size = (7, 8, 5)
+    sampler = PatchSampler([arrays], size, random, flips=True, anywhere=0.8)
+    draws = [sampler.draw() for _ in range(30)] if labels.any() else []
+    draws = [draw for draw in draws if (draw.transform is not None) == turned]
+    for draw in draws:
+        [said] = judge_presence(arrays, draw, size)
+        there = bool((extract_patch(arrays, draw, size).labels > 0).any())
+        assert said == -1 or bool(said) == there
+
+
+@given(seed=st.integers(0, 10**6))
+def test_the_room_of_a_class_is_where_it_is_not_ruled_out(seed):
+    random = np.random.default_rng(seed)
+    whole = np.zeros((20, 18, 22), np.uint8)
+    low = random.integers(0, 12, 3)
+    high = low + random.integers(2, 9, 3)
+    whole[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 2
+    presence = say_all(whole == 2)
+    possible = torch.from_numpy(presence.possible(2)[2:19, 1:17, 3:21].astype(np.uint8))
+    arrays = replace(
+        make_arrays(possible.shape, labels=possible), start=(2, 1, 3), whole=whole.shape, presence=presence
+    )
+    size = (7, 8, 5)
+    sampler = PatchSampler([arrays], size, random, flips=True, anywhere=0.8)
+    for draw in [sampler.draw() for _ in range(20)] if possible.any() else []:
+        labels = extract_patch(arrays, draw, size).labels.numpy() > 0
+        differing = (find_room(arrays, draw, size, 2)[0] != labels).mean()
+        assert differing == 0 if draw.transform is None else differing < 0.02  # rounded in float32 there
+
+
+def test_a_class_of_which_nothing_is_said_has_all_of_the_volume_for_room():
+    room = find_room(make_arrays((12, 14, 16)), plain_draw((0, 7, 8)), (6, 6, 6), 3)
+    assert room.shape == (2, 6, 6, 6)
+    assert not room[:, :3].any()
+    assert room[:, 3:].all()
+
+
+def test_something_is_said_of_turned_patches_too():
+    whole = np.zeros((20, 20, 20), np.uint8)
+    whole[9:12, 9:12, 9:12] = 2
+    arrays = replace(make_arrays((20, 20, 20), labels=torch.from_numpy(whole)), presence=say_all(whole == 2))
+    angle = 0.2
+    matrix = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    answers = [
+        judge_presence(arrays, plain_draw(centre, matrix), (10, 10, 10)).tolist()
+        for centre in ((10, 10, 10), (3, 3, 3), (5, 5, 5))
+    ]
+    assert answers == [[1], [0], [-1]]

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import time
 from dataclasses import replace
 
@@ -7,9 +9,12 @@ import torch
 from phantoms import TABLE, fix_precision, make_case, mean_dice, short_training
 
 from napari_sparseseg import training
-from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.annotation import ClassTable, source_code
+from napari_sparseseg.cases import prepare_case
+from napari_sparseseg.encoders import encoder_of
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import HeldOutScored, Noted, PreviewReady, StepDone, finish
+from napari_sparseseg.image_labels import ImageLabel
 from napari_sparseseg.inference import predict_volume
 from napari_sparseseg.networks import NETWORKS
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig
@@ -130,6 +135,36 @@ def test_resuming_with_other_labels_is_refused(tmp_path):
             train(cases, settings, state_folder=tmp_path, resume=True)
     with pytest.raises(InputError, match="no readable"):
         train([case], config, state_folder=tmp_path / "nothing", resume=True)
+
+
+def test_a_state_written_before_there_were_settings_for_class_maps_can_be_resumed(tmp_path):
+    case, _ = make_case()
+    config = short_training(steps=5)
+    whole, _ = train([case], config)
+    work = train_network([case], TABLE, config, state_folder=tmp_path)
+    run_to_next_step(work)
+    work.close()
+    path = tmp_path / "state.json"
+    description = json.loads(path.read_text())
+    prepared = prepare_case(case, whole.model.normalisation, case.spacing)
+    settings = repr((config, NetworkConfig(), TABLE, whole.model.plan))
+    before, after = settings.split(", seeding=1.0, expansion=0.0, constraint=0.0")
+    digest = hashlib.sha256((before + after).encode())
+    digest.update(prepared.annotation.tobytes())
+    digest.update(np.ascontiguousarray(prepared.image[:, ::4, ::4, ::4]).tobytes())
+    path.write_text(json.dumps({**description, "data": digest.hexdigest()}))
+    resumed, _ = train([case], config, state_folder=tmp_path, resume=True)
+    assert same_weights(whole, resumed)
+
+
+def test_it_is_said_when_only_labels_of_the_program_could_be_held_out():
+    case, _ = make_case()
+    for source, derived in (("cam", True), ("stroke", False)):
+        sources = np.where(case.annotation > 0, source_code(source), 0).astype(np.uint8)
+        result, _ = train([replace(case, sources=sources)], short_training(steps=2))
+        assert result.held_out_dice
+        assert result.measured_by_derived is derived
+        assert result.model.summary["measured_by_derived"] is derived
 
 
 def test_a_damaged_state_is_refused(tmp_path):
@@ -312,3 +347,90 @@ def test_share_zero_measures_nothing():
     result, events = train([case], short_training(steps=5, held_out_share=0.0))
     assert not any(isinstance(event, HeldOutScored) for event in events)
     assert result.held_out_dice == {}
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.0, 1.0)], ids=["plain", "with position"])
+def test_an_encoder_is_taken_over_and_told_of(spacing):
+    case, _ = make_case(spacing=spacing)
+    config = short_training(steps=1, learning_rate=1e-6)
+    plain, _ = train([case], config)
+    assert plain.model.position == (spacing[0] > 1)
+    source = encoder_of(train([case], replace(config, seed=5))[0].model.build(), plain.model.plan)
+    taken, events = train([case], config, encoder=source)
+    told = [event.text for event in events if isinstance(event, Noted)]
+    assert any(text.startswith("The encoder was taken over: ") for text in told)
+    encoder = encoder_of(taken.model.build(), taken.model.plan).state_dict()
+    for name, tensor in source.state_dict().items():
+        torch.testing.assert_close(encoder[name], tensor, atol=1e-4, rtol=0)
+    others = {name: t for name, t in taken.model.weights.items() if name.startswith("model.2")}
+    assert others
+    for name, tensor in others.items():  # the rest is as it would be without
+        torch.testing.assert_close(tensor, plain.model.weights[name], atol=1e-4, rtol=0)
+
+
+def test_an_encoder_of_another_network_is_refused():
+    case, _ = make_case()
+    config = short_training(steps=1)
+    other, _ = train([case], config, network_config=NetworkConfig("segresnet"))
+    source = encoder_of(other.model.build(), other.model.plan)
+    with pytest.raises(InputError, match="does not fit the network"):
+        train([case], config, encoder=source)
+    with pytest.raises(InputError, match="one of the two"):
+        train([case], config, network_config=NetworkConfig("segresnet"), initial=other.model, encoder=source)
+
+
+def seeded(case):
+    """The case with its last slice of labels as seeds."""
+    sources = np.where(case.annotation > 0, source_code("stroke"), 0).astype(np.uint8)
+    sources[12] = source_code("cam")
+    return replace(case, sources=sources)
+
+
+def test_without_seeding_seeds_are_as_good_as_unlabelled():
+    case, _ = make_case()
+    annotation = case.annotation.copy()
+    annotation[12] = 0
+    config = short_training(steps=6, seeding=0.0)
+    first, _ = train([replace(case, annotation=annotation)], config)
+    second, _ = train([seeded(case)], config)
+    third, _ = train([seeded(case)], replace(config, seeding=1.0))
+    assert same_weights(first, second)
+    assert not same_weights(first, third)
+    assert second.model.summary["labelled_voxels"] == 2 * 18 * 18
+    every = replace(case, sources=np.full(case.annotation.shape, source_code("cam"), np.uint8))
+    with pytest.raises(InputError, match="the labels hold nothing"):
+        train([every], config)
+
+
+def test_seeds_are_never_held_out(monkeypatch):
+    chosen = []
+
+    def choose(annotations, *others):
+        chosen.extend(annotations)
+        return plain(annotations, *others)
+
+    plain = training.choose_held_out
+    monkeypatch.setattr(training, "choose_held_out", choose)
+    case, _ = make_case()
+    train([seeded(case)], short_training(steps=1))
+    assert not chosen[0][12].any()
+    assert chosen[0][5].all()
+
+
+@pytest.mark.parametrize("changed", ["image labels", "sources"])
+def test_resuming_with_other_weak_labels_is_refused(tmp_path, changed):
+    case, _ = make_case()
+    case = replace(seeded(case), image_labels=(ImageLabel(2, True, 0, 4, 12),))
+    config = short_training(steps=6, expansion=1.0)
+    work = train_network([case], TABLE, config, state_folder=tmp_path)
+    run_to_next_step(work)
+    work.close()
+    sources = np.where(case.annotation > 0, source_code("stroke"), 0).astype(np.uint8)
+    other = (
+        replace(case, image_labels=(ImageLabel(2, True, 0, 4, 13),))
+        if changed == "image labels"
+        else replace(case, sources=sources)
+    )
+    with pytest.raises(InputError, match="other volumes, labels or settings"):
+        finish(train_network([other], TABLE, config, state_folder=tmp_path, resume=True))
+    finish(train_network([case], TABLE, config, state_folder=tmp_path, resume=True))

@@ -1,0 +1,73 @@
+"""What the instant preview tells the network of a live session, and how the two are measured."""
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from napari_sparseseg.cases import Region
+from napari_sparseseg.events import Event, HeldOutScored, WindowDone
+from napari_sparseseg.live_answer import score_held_out
+from napari_sparseseg.live_classifier import LiveClassifier
+from napari_sparseseg.live_labels import LiveLabels
+from napari_sparseseg.live_preview import FittedPreview
+from napari_sparseseg.live_round import LiveRound
+
+
+def give_lesson(
+    learner: LiveRound,
+    classifier: LiveClassifier,
+    labels: LiveLabels,
+    fitted: FittedPreview,
+    region: Region,
+    boxes: Sequence[Region],
+) -> Generator[Event, None, None]:
+    """Show the network the confident voxels of a preview that has not seen what is held out.
+
+    Parameters
+    ----------
+    learner
+        The network.
+    classifier, fitted
+        The preview; another one is fitted where it has seen labels that the network must not know.
+    labels
+        All labels.
+    region
+        The box looked at.
+    boxes
+        Its parts in the order in which to show them.
+    """
+    if learner.measuring:
+        partial = classifier.fit_without(learner.held_out, region)
+        if partial is None:
+            return
+        fitted = partial
+    answer = classifier.answer(fitted, region, None, "preview")
+    answer = replace(answer, annotation=learner.without_held_out(labels.annotation))
+    for done, box in enumerate(boxes, start=1):
+        learner.teach(box, answer.walked(box, 0) if classifier.walked else answer.plain(box))
+        yield WindowDone(done, len(boxes))
+
+
+def check_round(
+    learner: LiveRound, classifier: LiveClassifier, labels: LiveLabels, region: Region
+) -> Generator[Event, None, bool | None]:
+    """Measure network and preview on the labels held out, and decide by that whether random walks help.
+
+    Returns
+    -------
+    Whether they help now but did not before, or the other way round; None where too few other labels are
+    left to measure anything: then those held out are learnt.
+    """
+    partial = classifier.fit_without(learner.held_out, region)
+    if partial is None:
+        learner.release_held_out(labels.annotation, labels.sources)
+        return None
+    answer = classifier.answer(partial, region, learner, "both")
+    measured = yield from score_held_out(answer, learner.held_out)
+    changed = measured.walker_helps != classifier.walked
+    classifier.walked = measured.walker_helps
+    learner.finish_check(measured.scores, labels.annotation, labels.sources)
+    names = labels.table.names[1:]
+    per_class = {n: d for n, d in zip(names, measured.per_class, strict=True) if not math.isnan(d)}
+    yield HeldOutScored(learner.steps, measured.scores["network"], per_class)
+    return changed
