@@ -5,6 +5,7 @@ torch and monai take seconds to import, so each command imports what it needs in
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,9 +13,9 @@ import typer
 
 from napari_sparseseg.atomic import check_folder
 from napari_sparseseg.cli_boxes import boxes
+from napari_sparseseg.cli_cam import cam
 from napari_sparseseg.cli_input import (
     name_volume,
-    read_annotations,
     read_names,
     read_volume,
     refuse_overwriting,
@@ -31,7 +32,16 @@ from napari_sparseseg.cli_options import (
     settings_from,
     with_settings,
 )
+from napari_sparseseg.cli_points import POINT_MM, CasePointsOption, PointMmOption, PointsOption
 from napari_sparseseg.cli_report import print_evaluation, print_report, volumes_ml
+from napari_sparseseg.cli_weak import (
+    EncoderOption,
+    ImageLabelsOption,
+    OutsideOption,
+    read_cases,
+    read_encoder,
+    read_image_labels,
+)
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
 
@@ -50,8 +60,17 @@ app = typer.Typer(
 @with_settings(TrainingConfig, NetworkConfig, InferenceConfig)
 def segment(
     image: ImageArgument,
-    labels: Annotated[Path, typer.Option(help="Sparse labels on the volume's grid.")],
     out: Annotated[Path, typer.Option(help="Mask to write: .nii.gz, .nii, .nrrd or .mha.")],
+    labels: Annotated[Path | None, typer.Option(help="Sparse labels on the volume's grid.")] = None,
+    seeds: Annotated[
+        Path | None,
+        typer.Option(help="Weak labels on the volume's grid, e.g. of sparseseg cam; --labels win over them."),
+    ] = None,
+    points: PointsOption = None,
+    point_mm: PointMmOption = POINT_MM,
+    image_labels: ImageLabelsOption = None,
+    outside: OutsideOption = "absent",
+    encoder: EncoderOption = None,
     save_model: Annotated[Path | None, typer.Option(help="Folder to keep the trained network in.")] = None,
     uncertainty: Annotated[
         Path | None, typer.Option(help="Also write the uncertainty, 0 to 1, to this file.")
@@ -71,22 +90,34 @@ def segment(
     from napari_sparseseg.volume import check_writable, save_labels, save_map
 
     display = ProgressDisplay()
+    files = list(filter(None, (labels, seeds, points)))
+    if not files:
+        raise InputError("there is nothing to learn from; give --labels, --points or --seeds.")
     for target in filter(None, (out, uncertainty)):
         check_writable(target)
-        refuse_overwriting(target, [labels, *split_channels(image)])
+        refuse_overwriting(target, [*files, *filter(None, [image_labels]), *split_channels(image)])
     if save_model:
         check_folder(save_model)
-    volume = read_volume(image, frame, spacing, display)
-    [annotation], table = read_annotations([labels], [volume], unlabelled, names)
+    strokes, seeded, pointed = ([(image, path)] if path else [] for path in (labels, seeds, points))
+    _, [volume], [case], table = read_cases(
+        strokes, seeded, pointed, display,
+        point_mm=point_mm, unlabelled=unlabelled, names=names, frame=frame, spacing=spacing,
+    )  # fmt: skip
+    said = read_image_labels(image_labels, [image], [volume], table, display) if image_labels else [()]
+    network = settings_from(NetworkConfig, settings)
     result = display.run(
         segment_volume(
             volume.data,
             volume.spacing,
-            annotation,
+            case.annotation,
             table,
             _with_length(settings_from(TrainingConfig, settings), SEGMENT_SECONDS),
-            settings_from(NetworkConfig, settings),
+            network,
             settings_from(InferenceConfig, settings),
+            sources=case.sources,
+            image_labels=said[0],
+            outside_absent=outside == "absent",
+            encoder=read_encoder(encoder, network, len(volume.data)) if encoder else None,
         )
     )
     save_labels(out, mask_from_channels(result.channels, table), volume)
@@ -104,12 +135,14 @@ def segment(
         "mask": str(out),
         "shown": result.shown,
         "held_out_dice": result.held_out_dice,
+        "measured_by_derived": result.measured_by_derived,
         "volumes_ml": volumes,
         "training": dict(result.model.summary),
     }
     lines = [f"Wrote {out}: {shown[result.shown]}, after {result.model.summary['steps']} steps."]
     if result.held_out_dice:
-        lines.append(f"Dice on held-out labels: {result.held_out_dice[result.shown]:.3f}")
+        by = "seeds, not on labels of yours" if result.measured_by_derived else "labels"
+        lines.append(f"Dice on held-out {by}: {result.held_out_dice[result.shown]:.3f}")
     lines += [f"{name}: {amount:.1f} ml" for name, amount in volumes.items()]
     print_report(report, lines, as_json)
 
@@ -117,8 +150,21 @@ def segment(
 @app.command()
 @with_settings(TrainingConfig, NetworkConfig)
 def train(
-    case: Annotated[list[str], typer.Option(help="IMAGE=SPARSE: a volume and its sparse labels; repeat it.")],
     out: Annotated[Path, typer.Option(help="Folder for the trained network.")],
+    case: Annotated[
+        list[str] | None, typer.Option(help="IMAGE=SPARSE: a volume and its sparse labels; repeat it.")
+    ] = None,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="IMAGE=SEEDS: a volume and weak labels, over which those of --case win; repeat it."
+        ),
+    ] = None,
+    points: CasePointsOption = None,
+    point_mm: PointMmOption = POINT_MM,
+    image_labels: ImageLabelsOption = None,
+    outside: OutsideOption = "absent",
+    encoder: EncoderOption = None,
     init: Annotated[Path | None, typer.Option(help="Start from this model's weights.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training in --out.")] = False,
     unlabelled: UnlabelledOption = None,
@@ -129,7 +175,6 @@ def train(
     **settings: Any,
 ) -> None:
     """Train a network on one or several sparsely labelled volumes."""
-    from napari_sparseseg.cases import Case
     from napari_sparseseg.checkpoint import load_model, save_model
     from napari_sparseseg.cli_progress import ProgressDisplay
     from napari_sparseseg.training import train_network
@@ -137,22 +182,31 @@ def train(
     display = ProgressDisplay()
     check_folder(out)
     initial = load_model(init) if init else None
-    pairs = [split_case(text) for text in case]
-    volumes = [read_volume(image, frame, spacing, display) for image, _ in pairs]
-    annotations, table = read_annotations(
-        [labels for _, labels in pairs], volumes, unlabelled, names, initial.table if initial else None
-    )
-    cases = [
-        Case(volume.data, volume.spacing, annotation, name=volume.name)
-        for volume, annotation in zip(volumes, annotations, strict=True)
-    ]
+    strokes = [split_case(text) for text in case or []]
+    seeded = [split_case(text, "--seeds", "IMAGE=SEEDS") for text in seeds or []]
+    pointed = [split_case(text, "--points", "IMAGE=POINTS") for text in points or []]
+    if not (strokes or seeded or pointed):
+        raise InputError("there is nothing to learn from; give --case, --points or --seeds.")
+    images, volumes, cases, table = read_cases(
+        strokes, seeded, pointed, display,
+        point_mm=point_mm, unlabelled=unlabelled, names=names, frame=frame, spacing=spacing,
+        table=initial.table if initial else None,
+    )  # fmt: skip
+    if image_labels:
+        said = read_image_labels(image_labels, images, volumes, table, display)
+        cases = [
+            replace(one, image_labels=labels, outside_absent=outside == "absent")
+            for one, labels in zip(cases, said, strict=True)
+        ]
+    network = settings_from(NetworkConfig, settings)
     config = _with_length(settings_from(TrainingConfig, settings), TRAIN_SECONDS)
     work = train_network(
         cases,
         table,
         config,
-        settings_from(NetworkConfig, settings),
+        network,
         initial=initial,
+        encoder=read_encoder(encoder, network, len(volumes[0].data)) if encoder else None,
         state_folder=out,
         resume=resume,
     )
@@ -166,7 +220,8 @@ def train(
     report = {"model": str(out), "training": dict(result.model.summary)}
     lines = [f"Wrote the model to {out} after {result.model.summary['steps']} steps."]
     if result.held_out_dice:
-        lines.append(f"The network's Dice on held-out labels: {result.held_out_dice['network']:.3f}")
+        by = "seeds, not on labels of yours" if result.measured_by_derived else "labels"
+        lines.append(f"The network's Dice on held-out {by}: {result.held_out_dice['network']:.3f}")
     print_report(report, lines, as_json)
 
 
@@ -344,12 +399,11 @@ def demo(
 
 def _with_length(config: TrainingConfig, seconds: float) -> TrainingConfig:
     """Train for `seconds` where the user gave neither seconds nor steps."""
-    from dataclasses import replace
-
     return config if config.seconds or config.steps else replace(config, seconds=seconds)
 
 
 app.command()(boxes)
+app.command()(cam)
 
 
 def main() -> None:

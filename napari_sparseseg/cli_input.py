@@ -63,13 +63,11 @@ def parse_spacing(text: str | None) -> tuple[float, float, float] | None:
     return z, y, x
 
 
-def split_case(text: str) -> tuple[str, Path]:
-    """Split ``IMAGE=SPARSE``."""
+def split_case(text: str, option: str = "--case", form: str = "IMAGE=SPARSE") -> tuple[str, Path]:
+    """Split ``IMAGE=SPARSE``, or what an option of another `form` was given."""
     image, equals, labels = text.rpartition("=")
     if not (image and equals and labels):
-        raise InputError(
-            f"--case {text} is not IMAGE=SPARSE; give a volume, an equals sign and its label file."
-        )
+        raise InputError(f"{option} {text} is not {form}; give a volume, an equals sign and its label file.")
     return image, Path(labels)
 
 
@@ -91,19 +89,31 @@ def read_annotations(
     table: "ClassTable | None" = None,
 ) -> "tuple[list[NDArray[np.uint8]], ClassTable]":
     """Read label files, one per volume, with the classes of `table` or those that occur in any of them."""
-    from napari_sparseseg.annotation import ClassTable, annotation_from_file, check_convention, painted_values
+    from napari_sparseseg.annotation import (
+        BACKGROUND,
+        ClassTable,
+        annotation_from_file,
+        check_convention,
+        painted_values,
+    )
     from napari_sparseseg.volume import load_labels
 
     stored = [load_labels(path, volume) for path, volume in zip(paths, volumes, strict=True)]
+    told = read_names(names)
     if unlabelled is None:
         for path, values in zip(paths, stored, strict=True):
             check_convention(values, str(path))
+            if told.get(BACKGROUND, "background").casefold() != "background" and (values == BACKGROUND).any():
+                raise InputError(
+                    f"{names} says that 1 is {told[BACKGROUND]}, but in {path} it means background unless "
+                    "--unlabelled says which value is unlabelled, e.g. --unlabelled 255."
+                )
     convention = unlabelled or 0
     painted = sorted({value for values in stored for value in painted_values(values, convention)})
-    if not painted:
+    if not painted and table is None:
         raise InputError(
             f"{paths[0]} has no voxel of a class; label background and at least one class "
             "(see --unlabelled for what the values mean)."
         )
-    table = table or ClassTable.from_values(painted, read_names(names))
+    table = table or ClassTable.from_values(painted, told)
     return [annotation_from_file(values, table, convention) for values in stored], table

@@ -30,10 +30,10 @@ SpacingOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs, at the end.")]
 
 
-def with_settings(*classes: type) -> Callable[[Command], Command]:
+def with_settings(*classes: type, without: tuple[str, ...] = ()) -> Callable[[Command], Command]:
     """Replace a command's ``**settings`` by one option for each field of the settings `classes`.
 
-    A field that two classes share becomes one option.
+    A field that two classes share becomes one option; the fields `without` become none.
     """
 
     def decorate(command: Command) -> Command:
@@ -47,7 +47,7 @@ def with_settings(*classes: type) -> Callable[[Command], Command]:
         for settings_class in classes:
             panel = settings_class.__name__.removesuffix("Config") + " settings"
             for entry in fields(settings_class):
-                if entry.name in parameters:
+                if entry.name in parameters or entry.name in without:
                     continue
                 annotations[entry.name] = _option(entry, panel)
                 parameters[entry.name] = inspect.Parameter(

@@ -9,15 +9,31 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone, WindowDone, WorkDone
+from napari_sparseseg.events import (
+    ClassifierScored,
+    Event,
+    HeldOutScored,
+    Noted,
+    PreviewReady,
+    StepDone,
+    WindowDone,
+    WorkDone,
+)
 
 Result = TypeVar("Result")
 
 
 class ProgressDisplay:
-    """Draws events on standard error; on something else than a terminal it only prints sentences."""
+    """Draws events on standard error; on something else than a terminal it only prints sentences.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    work
+        What a command does in its `WorkDone` events, in a word.
+    """
+
+    def __init__(self, work: str = "Boxes") -> None:
+        self._work = work
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -67,10 +83,12 @@ class ProgressDisplay:
                 self.say(f"Preview: {name}{agreement}.")
             case HeldOutScored(_, dice, _):
                 self._detail = f"held-out Dice {dice:.2f}"
+            case ClassifierScored(_, accuracy) if accuracy:
+                self._detail = f"held-out balanced accuracy {sum(accuracy.values()) / len(accuracy):.2f}"
             case StepDone(step, loss, progress):
                 self._update("Training", progress, f"step {step}  loss {loss:.3f}  {self._detail}")
             case WorkDone(share, words):
-                self._update("Boxes", share, words)
+                self._update(self._work, share, words)
             case WindowDone(done, total):
                 self._update("Predicting", done / total, "")
 
