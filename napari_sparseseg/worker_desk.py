@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Failed, ModelSaved, Waiting
@@ -21,7 +22,9 @@ from napari_sparseseg.requests import (
     Configure,
     KeepState,
     LabelBoxes,
+    LabelImage,
     Look,
+    MapClass,
     OpenImage,
     Paint,
     Restart,
@@ -29,6 +32,7 @@ from napari_sparseseg.requests import (
     SetClasses,
     SharedHandle,
     Train,
+    TrainClassifier,
 )
 from napari_sparseseg.shared_array import SharedArray
 
@@ -103,10 +107,49 @@ def open_box_job(request: LabelBoxes, resources: ExitStack) -> Job:
     """
     from napari_sparseseg.box_job import BoxJob
 
+    return BoxJob(_attach_image(request, resources), request)
+
+
+def open_classifier_job(request: TrainClassifier, resources: ExitStack) -> Job:
+    """Begin a `cam_job.ClassifierJob` on the image that a request points to.
+
+    Raises
+    ------
+    InputError
+        If the image is gone.
+    """
+    from napari_sparseseg.cam_job import ClassifierJob
+
+    return ClassifierJob(_attach_image(request, resources), request)
+
+
+def open_map_job(request: MapClass, resources: ExitStack) -> Job:
+    """Begin a `cam_job.MapJob` on the arrays that a request points to.
+
+    Raises
+    ------
+    InputError
+        If they are gone or do not belong together.
+    """
+    from napari_sparseseg.cam_job import MapJob
+
+    image = _attach_image(request, resources)
+    target = resources.enter_context(_attach(request.target, np.uint8)).array
+    if target.shape != image.shape[1:]:
+        raise InputError(
+            f"image {image.shape} and class map {target.shape} of {request.name} do not belong together; "
+            "open the image again."
+        )
+    return MapJob(image, target, request)
+
+
+def _attach_image(
+    request: LabelBoxes | TrainClassifier | MapClass, resources: ExitStack
+) -> NDArray[np.float32]:
     image = resources.enter_context(_attach(request.image, np.float32)).array
     if image.ndim != 4:
         raise InputError(f"{request.name} has {image.ndim} axes instead of 4; open the image again.")
-    return BoxJob(image, request)
+    return image
 
 
 def _attach(handle: SharedHandle, dtype: type[np.generic]) -> SharedArray:
@@ -130,6 +173,7 @@ LIVE_ACTIONS: Mapping[type, Action] = {
     Train: lambda session, asked: session.train(asked.running),
     Restart: lambda session, asked: session.restart(),
     SetClasses: lambda session, asked: session.set_classes(asked.table),
+    LabelImage: lambda session, asked: session.label_image(asked.labels, asked.outside),
     SaveModel: _save_model,
 }
 """Request to a live session → what it does with it."""
@@ -137,6 +181,8 @@ LIVE_ACTIONS: Mapping[type, Action] = {
 JOBS: Mapping[type, JobKind] = {
     OpenImage: JobKind(open_live_session, LIVE_ACTIONS),
     LabelBoxes: JobKind(open_box_job),
+    TrainClassifier: JobKind(open_classifier_job),
+    MapClass: JobKind(open_map_job),
 }
 """Request that begins a job (and ends the one before) → the kind of job.
 
