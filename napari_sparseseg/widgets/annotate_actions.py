@@ -68,15 +68,15 @@ class AnnotateActions(QObject):
         if place.desk.recorder is not None:
             place.desk.recorder.forget()
         place.session.hidden -= {value}
-        gone = place.desk.remove_boxes_of(value)
+        gone = place.desk.remove_hints_of(value)
         place.set_table(ClassTable(rest))
         if place.session.selected == value:
             self.select(rest[1].value)
-        place.boxes_removed.emit()
+        place.class_deleted.emit(value)
         if gone:
             name = next(entry.name for entry in table.classes if entry.value == value)
-            words = "1 box of it was" if gone == 1 else f"{gone} boxes of it were"
-            place.inform(f"{name} was deleted, and {words} deleted too.")
+            were = "was" if gone[0].startswith("1 ") and len(gone) == 1 else "were"
+            place.inform(f"{name} was deleted, and {' and '.join(gone)} of it {were} deleted too.")
 
     @tells
     def select(self, value: int) -> None:
@@ -172,9 +172,7 @@ class AnnotateActions(QObject):
     @tells
     def clear_interpolated(self) -> None:
         """Take all interpolated labels out again."""
-        voxels = self.place.desk.voxels_of("interpolated")
-        if len(voxels):
-            self.place.add_labels(voxels, np.zeros(len(voxels), np.uint8), "stroke")
+        self.place.clear_labels("interpolated")
 
     def _change_class(self, value: int, **changes: Any) -> None:
         table = self.place.session.table

@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject
 
 from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.box_geometry import Box, surrounding_region, with_margin
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.events import BoxesLabelled, BoxRoundMade, Noted, WorkDone
+from napari_sparseseg.events import BoxesLabelled, BoxRoundMade, Noted
 from napari_sparseseg.project import BoxRecord
 from napari_sparseseg.requests import LabelBoxes
 from napari_sparseseg.settings import BoxConfig, CrfConfig, RecursionConfig
 from napari_sparseseg.widgets.box_states import mean_dice, name_round
+from napari_sparseseg.widgets.job_actions import JobActions
 from napari_sparseseg.widgets.layers import is_own
 from napari_sparseseg.widgets.session import BoxWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
@@ -29,18 +29,18 @@ Labelled = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Flat indices and painted values ``(N,)``."""
 
 
-class BoxActions(QObject):
+class BoxActions(JobActions):
     """Carries out what the user asks for of masks from boxes."""
 
     def __init__(self, place: Workplace) -> None:
         super().__init__(place)
-        self.place = place
         self._truth_layer: Labels | None = None
         for emitter in self._emitters():
             emitter.connect(self.follow_layers)
 
     @property
-    def _work(self) -> BoxWork:
+    def job(self) -> BoxWork:
+        """The boxes, and what was made of them."""
         return self.place.session.boxes
 
     def close(self) -> None:
@@ -59,11 +59,11 @@ class BoxActions(QObject):
     def compare_with(self, truth: str) -> None:
         """Compare rounds with strokes held out, or with a Labels layer, from the next time on."""
         self._truth_layer = next((layer for layer in self._find_truths() if layer.name == truth), None)
-        self._work.truth = _STROKES if self._truth_layer is None else truth
+        self.job.truth = _STROKES if self._truth_layer is None else truth
 
     def follow_layers(self, _: object = None) -> None:
         """Take in which Labels layers rounds can be compared with, and whether a round is shown still."""
-        case, work, viewer = self.place.case, self._work, self.place.viewer
+        case, work, viewer = self.place.case, self.job, self.place.viewer
         if case is None:
             return
         truths = self._find_truths()
@@ -99,50 +99,41 @@ class BoxActions(QObject):
     @tells
     def run(self) -> None:
         """Let the worker make masks; learning from strokes rests meanwhile."""
-        place, work = self.place, self._work
+        place, work = self.place, self.job
         if work.running:
             return  # a second click came before the panel showed the first
         if not work.records:
             raise InputError("Draw a box first.")
         request = self._request()
+        self.begin(request, "boxes", "Looking into the boxes…")
         place.require_case().layers.show_round(None)
-        work.rounds, work.shown, work.kept, work.notes = [], None, None, []
-        work.running, work.progress, work.doing, work.outcome = True, None, "Looking into the boxes…", ""
+        work.rounds, work.shown, work.kept = [], None, None
         work.method = place.session.box_config.method
         work.asked, work.values = work.records, tuple(place.session.table.mask_values)
-        place.session.busy = False
-        place.link.send(request)
 
     @tells
     def cancel(self) -> None:
         """Stop making masks; what was made stays."""
         self.end("Stopped.")
 
-    def take_event(self, event: object) -> None:
-        """Take in what the worker says of its work on boxes."""
-        work = self._work
-        if not work.running:
-            return
-        if isinstance(event, WorkDone):
-            work.progress, work.doing = event.share, f"{event.words}…"
-        elif isinstance(event, Noted):
-            work.notes.append(event.text.replace(_JARGON, ""))
-        elif isinstance(event, BoxRoundMade):
-            work.rounds.append(event)
+    def take_event(self, event: object) -> bool:
+        """Take in what the worker says of its work on boxes; return False for what is not of it."""
+        if isinstance(event, Noted):
+            event = Noted(event.text.replace(_JARGON, ""))
+        if super().take_event(event):
+            return True
+        if not self.job.running or not isinstance(event, BoxRoundMade | BoxesLabelled):
+            return False
+        if isinstance(event, BoxRoundMade):
+            self.job.rounds.append(event)
             self.show_round(event.number)
-        elif isinstance(event, BoxesLabelled):
+        else:
             self.end(self._outcome())
-
-    def end(self, outcome: str) -> None:
-        """Go back to learning from strokes, if masks were being made."""
-        work = self._work
-        if work.running:
-            work.running, work.progress, work.doing, work.outcome = False, None, "", outcome
-            self.place.send_image(again=True)
+        return True
 
     def _outcome(self) -> str:
         """Show the best round where that is known, and return what came of the work, in words."""
-        rounds = self._work.rounds
+        rounds = self.job.rounds
         best = max(rounds, key=lambda made: mean_dice(made) or 0.0)
         if mean_dice(best) is None:
             return (
@@ -151,7 +142,7 @@ class BoxActions(QObject):
         self.show_round(best.number)
         if len(rounds) == 1:
             return f"Done: agreement {mean_dice(best):.2f}."
-        name = name_round(best, self._work.method)
+        name = name_round(best, self.job.method)
         return f"Done. Best agreement: {name}. It is shown."
 
     # -- rounds --
@@ -161,8 +152,8 @@ class BoxActions(QObject):
         """Show the labels of a round."""
         made = self._round(number)
         layers = self.place.require_case().layers
-        layers.show_round(self._labels_of(made), name_round(made, self._work.method))
-        self._work.shown = number
+        layers.show_round(self._labels_of(made), name_round(made, self.job.method))
+        self.job.shown = number
 
     @tells
     def keep(self, number: int) -> None:
@@ -170,27 +161,24 @@ class BoxActions(QObject):
         place, made = self.place, self._round(number)
         shape = place.require_case().source.shape
         labels, near, far = self._labels_of(made), np.zeros(shape, bool), np.zeros(shape, bool)
-        for record in self._work.asked:
+        for record in self.job.asked:
             box = Box(record.start, record.stop, record.value)
             near[with_margin(box, _KEPT_MARGIN, shape)] = far[with_margin(box, _FAR_MARGIN, shape)] = True
         labels[~near] = 0
         sparse = (slice(None, None, 4),) * 3
         labels[sparse][far[sparse] & ~near[sparse]] = BACKGROUND
-        voxels = np.union1d(np.flatnonzero(labels), place.desk.voxels_of("box"))
-        if place.add_labels(voxels, labels.reshape(-1)[voxels], "box"):
-            self._work.kept = number
-        elif self._work.kept != number:
+        if place.replace_labels(labels, "box"):
+            self.job.kept = number
+        elif self.job.kept != number:
             raise InputError("Nothing was kept: this round adds nothing to the labels that are there.")
         place.require_case().layers.show_round(None)
-        self._work.shown = None
+        self.job.shown = None
 
     @tells
     def clear_kept(self) -> None:
         """Take all labels from boxes out again."""
-        voxels = self.place.desk.voxels_of("box")
-        if len(voxels):
-            self.place.add_labels(voxels, np.zeros(len(voxels), np.uint8), "stroke")
-        self._work.kept = None
+        self.place.clear_labels("box")
+        self.job.kept = None
 
     def _labels_of(self, made: BoxRoundMade) -> NDArray[np.uint8]:
         """Return the painted values ``(Z, Y, X)`` of a round; 0 where it is unsure or has not looked.
@@ -198,7 +186,7 @@ class BoxActions(QObject):
         The classes are those of the moment when it was asked for; what was deleted since is 0.
         """
         there = self.place.session.table.mask_values
-        values = [value if value in there else 0 for value in self._work.values[1:]]
+        values = [value if value in there else 0 for value in self.job.values[1:]]
         painted = np.array([0, BACKGROUND, *values], np.uint8)
         labels = np.zeros(self.place.require_case().source.shape, np.uint8)
         z, y, x = (slice(first, last) for first, last in made.region)
@@ -206,7 +194,7 @@ class BoxActions(QObject):
         return labels
 
     def _round(self, number: int) -> BoxRoundMade:
-        made = next((each for each in self._work.rounds if each.number == number), None)
+        made = next((each for each in self.job.rounds if each.number == number), None)
         if made is None:
             raise InputError("This round is no longer there; make the masks again.")
         return made
@@ -216,7 +204,7 @@ class BoxActions(QObject):
     def _request(self) -> LabelBoxes:
         session = self.place.session
         opened = self.place.require_case().request(session.table, "")
-        boxes = tuple(self._box(record) for record in self._work.records)
+        boxes = tuple(self._box(record) for record in self.job.records)
         return LabelBoxes(
             opened.image, opened.spacing, session.table, opened.name, boxes, *self._strokes(),
             *self._truth(boxes), session.box_config, session.recursion, session.crf, session.network,
@@ -238,7 +226,7 @@ class BoxActions(QObject):
 
     def _truth(self, boxes: tuple[Box, ...]) -> Labelled:
         """Return the Labels layer to compare with; its 0 is background."""
-        name, layer = self._work.truth, self._truth_layer
+        name, layer = self.job.truth, self._truth_layer
         if name == _STROKES:
             return _nothing()
         if layer not in self._find_truths():
@@ -248,7 +236,7 @@ class BoxActions(QObject):
         truth = np.where(np.isin(values, self.place.session.table.mask_values[1:]), values, BACKGROUND)
         known = truth > BACKGROUND
         if not known.any():  # a mask is often 0 and 1, whatever the class is called here
-            drawn = {record.value for record in self._work.records}
+            drawn = {record.value for record in self.job.records}
             if len(drawn) > 1 or len(np.unique(values[values != 0])) != 1:
                 raise InputError(
                     f"The layer {name} holds none of the classes of the table; compare with another, "

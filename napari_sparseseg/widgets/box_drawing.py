@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_sparseseg.annotation import BACKGROUND, ClassTable
+from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.box_classes import match_classes
 from napari_sparseseg.box_files import NamedBox, load_boxes, save_boxes
 from napari_sparseseg.box_geometry import Box, Triple, box_overlap
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.project import BoxRecord
-from napari_sparseseg.project_hints import ProjectHints
-from napari_sparseseg.requests import KeepState
 from napari_sparseseg.widgets.box_history import BoxHistory
 from napari_sparseseg.widgets.box_layer import BoxLayer, ShownBox
 from napari_sparseseg.widgets.box_states import class_of_new_box, why_no_draw
+from napari_sparseseg.widgets.read_classes import with_classes
 from napari_sparseseg.widgets.session import BoxWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
@@ -107,7 +106,7 @@ class BoxDrawing(QObject):
         same = self._find_continued(axis, start, stop, value)
         if same is None:
             try:
-                hints, case = self._ensure_hints()
+                hints, case = self.place.ensure_hints()
                 self._history.remember(hints.boxes(case))
                 self._work.chosen = hints.add_box(case, value, start, stop)
             finally:
@@ -198,11 +197,9 @@ class BoxDrawing(QObject):
         there = {(record.value, record.start, record.stop) for record in self._work.records}
         values, names = match_classes(read, known, _PAINTED)
         if len(names) > len(known):
-            made = ClassTable.from_values(list(names), names).classes[1:]
-            rows = (entry for entry in made if entry.value not in known)
-            place.set_table(ClassTable((*table.classes, *rows)))
+            place.set_table(with_classes(table, names))
         try:
-            hints, case = self._ensure_hints()
+            hints, case = self.place.ensure_hints()
             self._history.remember(hints.boxes(case))
             known_before = len(there)
             for box, value in zip(read, values, strict=True):
@@ -272,14 +269,6 @@ class BoxDrawing(QObject):
             self._drawn = drawn
             shown = [ShownBox(r.number, r.value, r.start, r.stop) for r in work.records]
             self._layer.show_boxes(shown, *drawn[1:])
-
-    def _ensure_hints(self) -> tuple[ProjectHints, int]:
-        """Return where boxes are kept, and the case's number; make the project where there is none yet."""
-        place = self.place
-        if place.desk.ensure(place.require_case().source, place.session):
-            place.send(KeepState(place.desk.state_folder))
-            place.describe()
-        return place.desk.hints()
 
     def _change(self, number: int, **changes: Any) -> None:
         hints, case = self.place.desk.hints()

@@ -2,6 +2,7 @@
 
 from napari_sparseseg.events import BoxRoundMade
 from napari_sparseseg.project import BoxRecord
+from napari_sparseseg.widgets.job_words import why_no_worker, why_wait
 from napari_sparseseg.widgets.session import BoxWork, Session
 from napari_sparseseg.widgets.snapshots import ORIENTATIONS, BoxesState, BoxRow, RoundRow
 
@@ -31,7 +32,7 @@ def boxes_state(session: Session) -> BoxesState:
         boxes=session.box_config,
         recursion=session.recursion,
         crf=session.crf,
-        running=work.running,
+        running=bool(work.running),
         progress=work.progress,
         sentence=_describe_work(work),
         rounds=tuple(
@@ -117,10 +118,8 @@ def why_no_draw(session: Session) -> str:
 
 
 def _why_no_run(session: Session) -> str:
-    if session.image is None:
-        return "Open an image first."
-    if session.worker == "starting":
-        return "Getting ready to compute…"
-    if session.worker == "gone":
-        return "The computing process has stopped; press Start in the Train panel."
+    if why := why_no_worker(session):
+        return why
+    if not session.boxes.running and (why := why_wait(session)):
+        return why
     return "" if session.boxes.records else "Draw a box first."

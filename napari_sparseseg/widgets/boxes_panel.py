@@ -1,18 +1,20 @@
 """The Boxes panel: boxes round objects, masks made from them, and rounds of learning from these."""
 
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QLabel, QLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_sparseseg.widgets.box_list import BoxList
 from napari_sparseseg.widgets.box_settings import BoxSettings
 from napari_sparseseg.widgets.class_choice import ClassChoice
+from napari_sparseseg.widgets.open_dialog import OpenDialog
 from napari_sparseseg.widgets.panel_parts import (
+    RunButton,
     allow,
     make_choice,
     make_column,
+    make_heading,
     make_row,
     make_text,
     make_title,
@@ -20,21 +22,11 @@ from napari_sparseseg.widgets.panel_parts import (
 from napari_sparseseg.widgets.rounds_view import RoundsView
 from napari_sparseseg.widgets.save_dialog import Formats, SaveDialog
 from napari_sparseseg.widgets.snapshots import BoxesState
-from napari_sparseseg.widgets.steady_text import SteadyText
 from napari_sparseseg.widgets.truth_choice import TruthChoice
 from napari_sparseseg.widgets.wheel_guard import WheelGuard
+from napari_sparseseg.widgets.work_view import WorkView
 
 _FORMATS: Formats = {"CSV": (".csv",), "JSON": (".json",)}
-_MOST_NOTES = 4
-_STEPS = 1000  # of the progress bar
-
-_RUN_STYLE = """
-QPushButton { font-weight: 600; padding: 5px; }
-QPushButton:enabled:!checked { background-color: #2a6fc0; color: white; }
-QPushButton:enabled:!checked:hover { background-color: #3a80d2; }
-QPushButton:enabled:checked { background-color: #5c6570; color: white; }
-QPushButton:enabled:checked:hover { background-color: #6d7783; }
-"""
 
 _DRAW = (
     "Drag a rectangle round the object on a slice; then another one on its first and its last slice, "
@@ -47,13 +39,6 @@ _WHAT_FOR = "Draw a box round each object: seconds of work, and masks are made f
 _NO_IMAGE = "Open an image first."
 _NO_BOXES = "There are no boxes yet."
 _NONE_CHOSEN = "Choose a box in the list first."
-
-
-class _RunButton(QPushButton):
-    """A button that takes a double click for one, so that it does not stop what it has begun."""
-
-    def mouseDoubleClickEvent(self, event: Any) -> None:
-        event.accept()
 
 
 class BoxesPanel(QWidget):
@@ -95,9 +80,7 @@ class BoxesPanel(QWidget):
         layout.addWidget(make_title("Boxes"))
         layout.addLayout(self._make_drawing())
         layout.addLayout(self._make_boxes())
-        heading = make_title("Masks from boxes")
-        heading.setContentsMargins(0, 8, 0, 0)
-        layout.addWidget(heading)
+        layout.addWidget(make_heading("Masks from boxes"))
         layout.addLayout(self._make_masks())
         layout.addWidget(self._make_rounds())
         layout.addStretch()
@@ -154,30 +137,16 @@ class BoxesPanel(QWidget):
         self.settings = BoxSettings(state.boxes, state.recursion, state.crf)
         self.settings.settings_requested.connect(self.settings_requested)
         self.truth = TruthChoice()
-        self.truth.truth_requested.connect(self.truth_requested)
+        self.truth.name_requested.connect(self.truth_requested)
         self._guard.protect(self.truth)
         label = QLabel("Compare rounds with")
         label.setBuddy(self.truth)
         compared = make_row(label, self.truth)
         compared.setStretch(1, 1)
-        self.run = _RunButton()
-        self.run.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.run.setCheckable(True)
-        self.run.setStyleSheet(_RUN_STYLE)
-        self.run.setAccessibleName("Make masks, or stop making them")
+        self.run = RunButton("Make masks, or stop making them")
         self.run.clicked.connect(self._ask_to_run)
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(6)
-        self.progress.setAccessibleName("How much is done")
-        policy = self.progress.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
-        self.progress.setSizePolicy(policy)
-        self.sentence = SteadyText("What goes on")
-        self.notes = make_text()
-        self.notes.setTextFormat(Qt.TextFormat.PlainText)
-        self.notes.setAccessibleName("Notes")
-        return make_column(self.settings, compared, self.run, self.progress, self.sentence, self.notes)
+        self.work = WorkView()
+        return make_column(self.settings, compared, self.run, self.work)
 
     def _make_rounds(self) -> QWidget:
         self.rounds = RoundsView()
@@ -220,24 +189,14 @@ class BoxesPanel(QWidget):
         else:
             self.run.setText("Make masks")
             allow(self.run, state.why_no_run, "Make a mask of the object in each box; your labels stay")
-        self.progress.setVisible(state.running)
-        known = state.progress is not None
-        self.progress.setRange(0, _STEPS if known or not state.running else 0)
-        self.progress.setValue(round((state.progress or 0) * _STEPS))
         sentence = state.sentence or ("" if state.running else state.why_no_run)
-        self.sentence.show_text(sentence[:1].upper() + sentence[1:])
-        more = len(state.notes) - _MOST_NOTES
-        lines = [f"• {note}" for note in state.notes[:_MOST_NOTES]]
-        self.notes.setText("\n".join([*lines, f"and {more} more"] if more > 0 else lines))
-        self.notes.setToolTip("\n".join(state.notes) if more > 0 else "")
-        self.notes.setVisible(bool(state.notes))
+        self.work.show_work(state.running, state.progress, sentence, state.notes)
 
     def _ask_to_draw(self) -> None:
         self.draw.setChecked(self._state.drawing)  # a click only asks; what the button shows is the state
         self.draw_requested.emit(not self._state.drawing)
 
     def _ask_to_run(self) -> None:
-        self.run.setChecked(self._state.running)
         (self.cancel_requested if self._state.running else self.run_requested).emit()
 
     def _ask_range(self, begins: bool) -> None:
@@ -248,13 +207,9 @@ class BoxesPanel(QWidget):
         self.box_range_requested.emit(row.number, *reach)
 
     def _ask_what_to_import(self) -> None:
-        dialog = QFileDialog(self, "Import boxes")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setNameFilters(["Boxes (*.csv *.json)", "All files (*)"])
-        dialog.setDirectory(self._state.folder or str(Path.home()))
-        dialog.fileSelected.connect(self.import_requested)
-        dialog.open()
+        OpenDialog(
+            "Import boxes", self._state.folder, self.import_requested.emit, "Boxes (*.csv *.json)", self
+        ).open()
 
     def _ask_where_to_export(self) -> None:
         folder = Path(self._state.folder) if self._state.folder else Path.home()

@@ -1,9 +1,6 @@
 """A combo box of the classes but background, each with its color."""
 
-from typing import Any
-
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtWidgets import QStyle, QStyleOptionComboBox, QStylePainter
+from qtpy.QtCore import QSize, Signal
 
 from napari_sparseseg.annotation import ClassTable, LabelClass
 from napari_sparseseg.widgets.class_list import make_swatch
@@ -26,7 +23,7 @@ class ClassChoice(ChoiceBox):
     """Painted value of a class other than the one shown."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name, "Choose a class…")
+        super().__init__(name, "Choose a class…", reserve=_SWATCH + _GAP)
         self._classes: tuple[LabelClass, ...] = ()
         self._value: int | None = None
         self.setIconSize(QSize(_SWATCH, _SWATCH))
@@ -43,21 +40,6 @@ class ClassChoice(ChoiceBox):
             for entry in self._classes:
                 self.addItem(make_swatch(entry.color), entry.name, entry.value)
         self._show_value()
-
-    def paintEvent(self, event: Any) -> None:  # noqa: D102 - Qt's name
-        if self.currentIndex() < 0:
-            super().paintEvent(event)
-            return
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        part = QStyle.SubControl.SC_ComboBoxEditField
-        room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self).width()
-        option.currentText = self.fontMetrics().elidedText(
-            option.currentText, Qt.TextElideMode.ElideMiddle, room - _SWATCH - _GAP
-        )
-        painter = QStylePainter(self)
-        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def _ask(self) -> None:
         value = self.currentData()

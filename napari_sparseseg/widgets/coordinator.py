@@ -3,18 +3,18 @@
 import atexit
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from napari import Viewer
+from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
-    BoxesLabelled,
-    BoxRoundMade,
     Failed,
     HeldOutScored,
     ModelSaved,
@@ -22,7 +22,6 @@ from napari_sparseseg.events import (
     PictureChanged,
     PictureCompleted,
     RoundStarted,
-    WorkDone,
 )
 from napari_sparseseg.project import Project
 from napari_sparseseg.widgets.activity import Activity
@@ -31,8 +30,14 @@ from napari_sparseseg.widgets.box_actions import BoxActions
 from napari_sparseseg.widgets.box_drawing import BoxDrawing
 from napari_sparseseg.widgets.box_layer import BoxLayer
 from napari_sparseseg.widgets.box_states import boxes_state
+from napari_sparseseg.widgets.cam_actions import CamActions
+from napari_sparseseg.widgets.cam_states import class_maps_state
+from napari_sparseseg.widgets.canvas_context import CanvasContext
 from napari_sparseseg.widgets.image_actions import ImageActions
+from napari_sparseseg.widgets.job_words import JOB_WORDS
 from napari_sparseseg.widgets.placement import find_camera
+from napari_sparseseg.widgets.point_actions import PointActions
+from napari_sparseseg.widgets.point_layer import PointLayer
 from napari_sparseseg.widgets.predict_actions import PredictActions
 from napari_sparseseg.widgets.project_actions import ProjectActions
 from napari_sparseseg.widgets.session import Session
@@ -68,7 +73,7 @@ class Coordinator(QObject):
 
     Attributes
     ----------
-    images, annotate, predict, box_drawing, boxes, projects
+    images, annotate, predict, box_drawing, boxes, cam, points, projects
         What can be asked for.
     """
 
@@ -80,6 +85,8 @@ class Coordinator(QObject):
     """`PredictState`."""
     boxes_changed = Signal(object)
     """`BoxesState`."""
+    class_maps_changed = Signal(object)
+    """`ClassMapsState`."""
     dock_changed = Signal(object)
     """`DockState`."""
 
@@ -88,6 +95,7 @@ class Coordinator(QObject):
     ) -> None:
         super().__init__()
         self._place = Workplace(viewer, make_worker, project_type, self)
+        self._canvas = CanvasContext(viewer)
         self._activity = Activity()
         self._users: set[int] = set()
         self._closing: QObject | None = None
@@ -100,6 +108,9 @@ class Coordinator(QObject):
         self.predict = PredictActions(self._place)
         self.box_drawing = BoxDrawing(self._place, self._bind_to_boxes)
         self.boxes = BoxActions(self._place)
+        self.cam = CamActions(self._place)
+        self.points = PointActions(self._place, self._bind_to_points)
+        self._jobs = (self.boxes, self.cam)
         self.projects = ProjectActions(self._place, self.images, self.annotate)
         self._show_timer = self._make_timer(_SHOW_MS, self.show_now, once=True)
         self._clock = self._make_timer(_CLOCK_MS, self._tick)
@@ -131,6 +142,7 @@ class Coordinator(QObject):
 
     def watch_window(self, window: QWidget) -> None:
         """Close everything when this window is closed."""
+        self._canvas.window = window
         window.removeEventFilter(self)
         window.installEventFilter(self)
 
@@ -149,18 +161,19 @@ class Coordinator(QObject):
             ("train", train_state, self.train_changed),
             ("predict", predict_state, self.predict_changed),
             ("boxes", boxes_state, self.boxes_changed),
+            ("class maps", class_maps_state, self.class_maps_changed),
             ("dock", dock_state, self.dock_changed),
         ):
             state: Any = make(session)
             if self._shown.get(name) != state:
                 self._shown[name] = state
                 signal.emit(state)
-        learning = session.learning
+        learning, job = session.learning, session.job
+        if job is not None:
+            self._activity.show(JOB_WORDS[job.running].title, job.progress)
+            return
         known = session.running and learning.slices > 0 and learning.progress < 1
         words = describe_learning(session) if session.busy else ""
-        if session.boxes.running:
-            self._activity.show("Masks from boxes", session.boxes.progress)
-            return
         self._activity.show("Learning" if known and words else words, learning.progress if known else None)
 
     def show_all(self) -> None:
@@ -181,9 +194,12 @@ class Coordinator(QObject):
         self._disconnect()
         self.box_drawing.close()
         self.boxes.close()
+        self.points.close()
         self.images.keep_project_in_mind()
         self.images.close()
         self._place.close()
+        self.cam.close()
+        self._canvas.close()
 
     # -- inside --
 
@@ -208,7 +224,8 @@ class Coordinator(QObject):
         place.touched.connect(self._show_soon)
         place.viewed.connect(self.box_drawing.follow_view)
         place.closing.connect(self.box_drawing.image_closing)
-        place.boxes_removed.connect(self.box_drawing.class_deleted)
+        place.class_deleted.connect(self.box_drawing.class_deleted)
+        self.cam.settings_changed.connect(self.points.follow_settings)
         place.opened.connect(self._on_opened)
         place.link.arrived.connect(self._on_event)
         place.link.died.connect(self._on_death)
@@ -243,6 +260,8 @@ class Coordinator(QObject):
             "toggle_training": self._toggle_training,
             "draw_polygon": lambda: annotate.use_tool("polygon"),
             "draw_box": lambda: self.box_drawing.draw(True),
+            "mark_points": lambda: self.points.mark(True),
+            "map_under_mouse": self.cam.map_under_mouse,
         }
         for value in range(1, 10):
             actions[f"select_{value}"] = lambda value=value: self._select(value)
@@ -253,7 +272,7 @@ class Coordinator(QObject):
         if drawing and value == BACKGROUND:
             self._place.inform("A box is drawn round an object, not round background.")
             return
-        if self._place.case is not None and not drawing:
+        if self._place.case is not None and not drawing and not self.session.cam.marking:
             self.viewer.layers.selection.active = self._place.case.layers.annotation
         self.annotate.select(value)
 
@@ -281,19 +300,27 @@ class Coordinator(QObject):
         self.annotate.use_tool("paint")
         self.box_drawing.image_opened()
         self.boxes.follow_layers()
+        self.cam.image_opened()
+        self.points.image_opened()
         self.projects.show_view()
         self.annotate.follow_layer()
 
     def _bind_to_boxes(self, layer: BoxLayer) -> None:
-        bind_shortcuts(layer.layer, self._actions)
-        for key, tool in (("P", "paint"), ("E", "erase"), ("F", "fill")):  # napari's own draw other shapes
-            layer.layer.bind_key(key, lambda _, tool=tool: self.annotate.use_tool(tool), overwrite=True)
-        layer.layer.bind_key("Control-Z", lambda _: self.box_drawing.undo(), overwrite=True)
+        self._bind_beside_labels(layer.layer, self.box_drawing.undo)
+
+    def _bind_to_points(self, layer: PointLayer) -> None:
+        self._bind_beside_labels(layer.layer, self.points.undo)
+
+    def _bind_beside_labels(self, layer: Layer, undo: Callable[[], None]) -> None:
+        """Let the keys mean the same in a layer of boxes or points as in that of the labels."""
+        bind_shortcuts(layer, self._actions)
+        for key, tool in (("P", "paint"), ("E", "erase"), ("F", "fill")):  # napari's own draw other things
+            layer.bind_key(key, lambda _, tool=tool: self.annotate.use_tool(tool), overwrite=True)
+        layer.bind_key("Control-Z", lambda _: undo(), overwrite=True)
 
     def _on_event(self, event: object) -> None:
         place, session = self._place, self.session
-        if session.boxes.running and isinstance(event, WorkDone | BoxRoundMade | BoxesLabelled | Noted):
-            self.boxes.take_event(event)
+        if any(job.take_event(event) for job in self._jobs):
             self._show_soon()
             return
         take_event(session, event)
@@ -306,16 +333,19 @@ class Coordinator(QObject):
         elif isinstance(event, PictureCompleted):
             self.predict.picture_completed()
         elif isinstance(event, Failed):
-            place.tell(event.text)
-            if session.boxes.running:
-                self.boxes.end("Nothing was made: see the message.")
-            elif event.ended:
-                self._reopen()
+            self._on_failure(event)
         elif isinstance(event, Noted):
             place.inform(event.text)
         elif isinstance(event, ModelSaved):
             place.inform(f"The model was saved in {event.folder}.")
         self._show_soon()
+
+    def _on_failure(self, event: Failed) -> None:
+        self._place.tell(event.text)
+        if self.session.job is None and event.ended:
+            self._reopen()
+        for job in self._jobs:
+            job.end("Nothing was made: see the message.")
 
     def _keep_figures(self, event: object) -> None:
         """Keep what training says of itself in the project."""
@@ -339,8 +369,8 @@ class Coordinator(QObject):
     def _on_death(self, sentence: str) -> None:
         place, session = self._place, self.session
         session.busy = False
-        if session.boxes.running:
-            session.boxes.running, session.boxes.outcome = False, "Stopped: the computing process ended."
+        for job in self._jobs:
+            job.lose()
         if place.link.alive:
             place.tell(f"{sentence} It was started again; no stroke is lost.")
             session.worker = "starting"

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QTabWidget, QVBoxLa
 
 from napari_sparseseg.widgets.annotate_panel import AnnotatePanel
 from napari_sparseseg.widgets.boxes_panel import BoxesPanel
+from napari_sparseseg.widgets.class_maps_panel import ClassMapsPanel
 from napari_sparseseg.widgets.coordinator import Coordinator
 from napari_sparseseg.widgets.header import Header
 from napari_sparseseg.widgets.predict_panel import PredictPanel
@@ -90,6 +91,13 @@ class BoxesDock(PanelDock):
         return _scrolled(make_boxes_panel(self.coordinator))
 
 
+class ClassMapsDock(PanelDock):
+    """The Class maps panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_class_maps_panel(self.coordinator))
+
+
 class SparseSegmentationDock(PanelDock):
     """Everything: project, and all panels as tabs."""
 
@@ -100,6 +108,7 @@ class SparseSegmentationDock(PanelDock):
         self.tabs.tabBar().setDrawBase(False)
         self.tabs.addTab(_scrolled(make_annotate_panel(coordinator)), "Annotate")
         self.tabs.addTab(_scrolled(make_boxes_panel(coordinator)), "Boxes")
+        self.tabs.addTab(_scrolled(make_class_maps_panel(coordinator)), "Class maps")
         self.tabs.addTab(_scrolled(make_train_panel(coordinator)), "Train")
         self.tabs.addTab(_scrolled(make_predict_panel(coordinator)), "Predict")
         content = QWidget()
@@ -169,13 +178,42 @@ def make_boxes_panel(coordinator: Coordinator) -> BoxesPanel:
     panel.settings_requested.connect(boxes.change_settings)
     panel.run_requested.connect(boxes.run)
     panel.cancel_requested.connect(boxes.cancel)
-    for asked in (panel.run_requested, panel.cancel_requested):
-        asked.connect(coordinator.show_now)  # at once, so that the button means what it says
+    _show_at_once(coordinator, panel.run_requested, panel.cancel_requested)
     panel.round_shown_requested.connect(boxes.show_round)
     panel.keep_requested.connect(boxes.keep)
     panel.clear_kept_requested.connect(boxes.clear_kept)
     panel.truth_requested.connect(boxes.compare_with)
     coordinator.boxes_changed.connect(panel.show_state)
+    return panel
+
+
+def make_class_maps_panel(coordinator: Coordinator) -> ClassMapsPanel:
+    """Make a Class maps panel and connect it."""
+    panel, cam, points = ClassMapsPanel(), coordinator.cam, coordinator.points
+    panel.class_select_requested.connect(coordinator.annotate.select)
+    panel.volume_label_requested.connect(cam.add_volume_label)
+    panel.begin_requested.connect(cam.begin_range)
+    panel.end_requested.connect(cam.end_range)
+    panel.label_delete_requested.connect(cam.delete_label)
+    panel.slice_requested.connect(coordinator.annotate.go_to_slice)
+    panel.import_requested.connect(cam.load_labels)
+    panel.export_requested.connect(cam.save_labels)
+    panel.settings_requested.connect(cam.change_settings)
+    panel.train_requested.connect(cam.train)
+    panel.cancel_requested.connect(cam.cancel)
+    panel.subject_requested.connect(cam.choose_subject)
+    panel.map_requested.connect(cam.make_map)
+    panel.map_here_requested.connect(cam.map_here)
+    panel.check_requested.connect(cam.check)
+    panel.seeds_requested.connect(cam.make_seeds)
+    panel.clear_seeds_requested.connect(cam.clear_seeds)
+    panel.mark_requested.connect(points.mark)
+    panel.clear_points_requested.connect(points.clear)
+    _show_at_once(
+        coordinator, panel.train_requested, panel.cancel_requested, panel.map_requested,
+        panel.map_here_requested, panel.check_requested,
+    )  # fmt: skip
+    coordinator.class_maps_changed.connect(panel.show_state)
     return panel
 
 
@@ -203,6 +241,12 @@ def make_predict_panel(coordinator: Coordinator) -> PredictPanel:
     panel.export_model_requested.connect(predict.export_model)
     coordinator.predict_changed.connect(panel.show_state)
     return panel
+
+
+def _show_at_once(coordinator: Coordinator, *requests: Any) -> None:
+    """Show what became of these requests at once, so that their buttons mean what they say."""
+    for asked in requests:
+        asked.connect(coordinator.show_now)
 
 
 def _scrolled(panel: QWidget) -> QScrollArea:

@@ -22,7 +22,12 @@ OWN_KEY = "sparseseg_role"
 _REFRESH_MS = 100  # ten pictures a second are enough, and leave time to paint
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 _FAINT = 0.35
-_APART_NAMES = {"interpolated": "interpolated labels", "box": "labels from boxes"}
+_APART_NAMES = {
+    "interpolated": "interpolated labels",
+    "box": "labels from boxes",
+    "cam": "labels from class maps",
+    "point": "labels from points",
+}
 _Region = tuple[tuple[int, int], ...]
 
 
@@ -155,17 +160,12 @@ class CaseLayers:
         kind: type[PlainLabels] = PlainLabels,
     ) -> PlainLabels:
         """Add labels that cannot be painted, below those of the user."""
-        layers, active = self._viewer.layers, self._viewer.layers.selection.active
         layer = kind(
             labels.reshape(self._shape), name=name, opacity=0.5, metadata={OWN_KEY: role},
             colormap=colormap, **self._placement.transform(),
         )  # fmt: skip
         layer.editable = False
-        self._viewer.add_layer(layer)
-        if self.annotation in layers:  # strokes lie over what follows from them
-            layers.move(layers.index(layer), layers.index(self.annotation))
-        if active is not None:
-            layers.selection.active = active
+        add_beneath(self._viewer, layer, self.annotation)  # strokes lie over what follows from them
         return layer
 
     def _take_out(self, layer: PlainLabels | None) -> None:
@@ -200,6 +200,16 @@ class CaseLayers:
             del self.apart[source]
         if layer in (self.annotation, self.prediction, self.uncertainty):
             self.removed.emit(layer.metadata[OWN_KEY])
+
+
+def add_beneath(viewer: Viewer, layer: Layer, top: Layer) -> None:
+    """Add a layer below `top`, if that is in the viewer; the active layer stays the active one."""
+    layers, active = viewer.layers, viewer.layers.selection.active
+    viewer.add_layer(layer)
+    if top in layers:
+        layers.move(layers.index(layer), layers.index(top))
+    if active is not None:
+        layers.selection.active = active
 
 
 def color_labels(

@@ -1,6 +1,6 @@
 """One image that is worked on: its shared arrays, its layers, and what is visible of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -137,6 +137,13 @@ class OpenedCase:
             return 0
         place = round(self.source.placement.slice_at(point, axis))
         return min(max(place, 0), self.source.shape[axis] - 1)
+
+    def voxel_at(self, position: Sequence[float]) -> tuple[int, int, int] | None:
+        """Return the voxel ``(z, y, x)`` seen at a world position; None outside of the image."""
+        place = self.layers.annotation.world_to_data(position)
+        z, y, x = np.rint([*np.zeros(3 - len(place)), *place]).astype(int).tolist()
+        inside = all(0 <= at < size for at, size in zip((z, y, x), self.source.shape, strict=True))
+        return (z, y, x) if inside else None
 
     def go_to(self, axis: int, index: int) -> None:
         """Show slice `index` across `axis`."""

@@ -19,6 +19,14 @@ from qtpy.QtWidgets import (
 
 _SPACING = 6
 
+_RUN_STYLE = """
+QPushButton { font-weight: 600; padding: 5px; }
+QPushButton:enabled:!checked { background-color: #2a6fc0; color: white; }
+QPushButton:enabled:!checked:hover { background-color: #3a80d2; }
+QPushButton:enabled:checked { background-color: #5c6570; color: white; }
+QPushButton:enabled:checked:hover { background-color: #6d7783; }
+"""
+
 # Buttons and boxes take the keyboard by Tab only: after a click on one, the keys still reach the picture.
 _BY_TAB = Qt.FocusPolicy.TabFocus
 
@@ -32,10 +40,13 @@ class ChoiceBox(QComboBox):
         What is chosen with it, for those who cannot see it.
     placeholder
         Shown while nothing is chosen.
+    reserve
+        Pixels beside the text that it has to leave free, as for an icon.
     """
 
-    def __init__(self, name: str, placeholder: str) -> None:
+    def __init__(self, name: str, placeholder: str, reserve: int = 2) -> None:
         super().__init__()
+        self._reserve = reserve
         self.setAccessibleName(name)
         self.setPlaceholderText(placeholder)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -51,11 +62,36 @@ class ChoiceBox(QComboBox):
         part = QStyle.SubControl.SC_ComboBoxEditField
         room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self).width()
         option.currentText = self.fontMetrics().elidedText(
-            option.currentText, Qt.TextElideMode.ElideMiddle, room - 2
+            option.currentText, Qt.TextElideMode.ElideMiddle, room - self._reserve
         )
         painter = QStylePainter(self)
         painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+
+class RunButton(QPushButton):
+    """The button that begins long work and, while it is down, stops it; what it shows is the state.
+
+    It takes a double click for one, so that it does not stop what it has begun.
+
+    Parameters
+    ----------
+    name
+        What it begins or stops, for those who cannot see it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.setAccessibleName(name)
+        self.setCheckable(True)
+        self.setFocusPolicy(_BY_TAB)
+        self.setStyleSheet(_RUN_STYLE)
+
+    def mouseDoubleClickEvent(self, event: Any) -> None:  # noqa: D102 - Qt's name
+        event.accept()
+
+    def nextCheckState(self) -> None:  # noqa: D102 - Qt's name
+        pass  # a click only asks
 
 
 def allow(widget: QWidget, why_not: str, tip: str) -> None:
@@ -69,6 +105,13 @@ def make_title(text: str) -> QLabel:
     title = QLabel(text)
     title.setStyleSheet("font-weight: bold;")
     return title
+
+
+def make_heading(text: str) -> QLabel:
+    """Make the title of a part that has another one above it."""
+    heading = make_title(text)
+    heading.setContentsMargins(0, 8, 0, 0)
+    return heading
 
 
 def make_text(text: str = "") -> QLabel:

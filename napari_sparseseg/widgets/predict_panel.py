@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QPushBut
 from napari_sparseseg.settings import InferenceConfig
 from napari_sparseseg.widgets.class_list import ClassList
 from napari_sparseseg.widgets.fold import Fold
-from napari_sparseseg.widgets.panel_parts import allow, make_text, make_title
+from napari_sparseseg.widgets.panel_parts import allow, make_heading, make_text
 from napari_sparseseg.widgets.percent_slider import make_percent_slider
 from napari_sparseseg.widgets.save_dialog import FORMATS, Formats, SaveDialog
 from napari_sparseseg.widgets.settings_form import DEVICE_WORDS, SettingsForm
@@ -96,17 +96,17 @@ class PredictPanel(QWidget):
         layout.setContentsMargins(8, 8, 8, 8)
         layout.setSpacing(6)
         layout.addWidget(self.why)
-        layout.addWidget(_make_heading("What is shown"))
+        layout.addWidget(make_heading("What is shown"))
         layout.addLayout(opacity)
         layout.addWidget(self.classes)
         layout.addWidget(self.uncertainty)
-        layout.addWidget(_make_heading("Where to label next"))
+        layout.addWidget(make_heading("Where to label next"))
         layout.addLayout(look)
         layout.addWidget(self.suggestion)
-        layout.addWidget(_make_heading("Clean up"))
+        layout.addWidget(make_heading("Clean up"))
         layout.addWidget(self.plain_form)
         layout.addWidget(self.fold)
-        layout.addWidget(_make_heading("Save"))
+        layout.addWidget(make_heading("Save"))
         layout.addLayout(files)
         layout.addStretch()
 
@@ -167,9 +167,3 @@ class PredictPanel(QWidget):
     def _ask_where(self, title: str, name: str, saved: Callable[[str], None], formats: Formats) -> None:
         folder = Path(self._state.folder) if self._state.folder else Path.home()
         SaveDialog(title, folder / name, saved, formats, self).open()
-
-
-def _make_heading(text: str) -> QLabel:
-    heading = make_title(text)
-    heading.setContentsMargins(0, 8, 0, 0)
-    return heading

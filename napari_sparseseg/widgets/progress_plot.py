@@ -1,14 +1,15 @@
 """A small plot of how learning goes: the loss, and Dice on held-out labels, over the training steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QFont, QPalette
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QStackedLayout, QVBoxLayout, QWidget
+
+from napari_sparseseg.widgets.themed_plot import DICE_COLORS, LOSS_COLORS, ThemedPlot
 
 # qtpy has chosen Qt's binding by now, and pyqtgraph takes the one that is loaded.
 # isort: split
@@ -17,24 +18,20 @@ import pyqtgraph
 _HEIGHT = 150
 _MOST_POINTS = 200
 _MOST_DOTS = 40
-# Blue and orange, told apart with any color vision; each pair is readable on its ground.
-_LOSS = {"dark": "#6db8f2", "light": "#00619c"}
-_DICE = {"dark": "#f5ad42", "light": "#a34d00"}
 
 Points = Sequence[tuple[int, float]]
 
 
-class ProgressPlot(QWidget):
+class ProgressPlot(ThemedPlot):
     """Loss by the left axis, Dice on held-out labels by the right one (0 to 1).
 
     A long curve is drawn as means of neighbouring points, so that it costs as little as a short one and
     the noise of single steps does not hide the course.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__({"left": 38, "right": 30, "bottom": 18})
         self._shown: tuple[Points, Points] = ((), ())
-        self._color = ""
         self.setToolTip(
             "Loss: how far the network is from your labels; it should fall. Dice: how well it agrees with "
             "labels that it was not taught; it should rise towards 1."
@@ -57,7 +54,7 @@ class ProgressPlot(QWidget):
         self._pages.addWidget(self.placeholder)
         self._pages.addWidget(page)
         self.setFixedHeight(_HEIGHT)
-        self._follow_theme()
+        self.follow_theme()
 
     def show_curves(self, losses: Points, agreements: Points) -> None:
         """Draw other curves.
@@ -83,29 +80,23 @@ class ProgressPlot(QWidget):
         self._write_legend()
         self._pages.setCurrentIndex(1)
 
-    def event(self, event: QEvent) -> bool:  # noqa: D102 - Qt's name
-        handled = bool(super().event(event))
-        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange, QEvent.Type.Polish):
-            self._follow_theme()
-        return handled
+    def is_made(self) -> bool:
+        """Whether the curves are there."""
+        return hasattr(self, "dice_curve")
+
+    def color_curves(self, ground: str) -> Mapping[str, str]:
+        """Color the curves and the legend, and the axes that they are read by."""
+        self._loss_color, self._dice_color = LOSS_COLORS[ground], DICE_COLORS[ground]
+        self.loss_curve.setPen(pyqtgraph.mkPen(self._loss_color, width=1.5))
+        self.dice_curve.setPen(pyqtgraph.mkPen(self._dice_color, width=1.5))
+        self.dice_curve.setSymbolBrush(self._dice_color)
+        self.dice_curve.setSymbolPen(None)
+        self._write_legend()
+        return {"left": self._loss_color, "right": self._dice_color}
 
     def _make_plot(self) -> None:
-        plot = self.view = pyqtgraph.PlotWidget(background=None)
-        plot.setMenuEnabled(False)
-        plot.setMouseEnabled(False, False)
-        plot.hideButtons()
-        # The wheel scrolls the dock, and the tooltip is the whole plot's.
-        plot.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        plot.showAxis("right")
-        small = QFont(self.font())
-        small.setPointSizeF(8)
-        for side in ("left", "bottom", "right"):
-            plot.getAxis(side).setStyle(tickFont=small, tickLength=-4, tickTextOffset=3)
-        plot.getAxis("left").setWidth(38)
-        plot.getAxis("right").setWidth(30)
+        plot = self.view
         plot.getAxis("right").setTicks([[(0, "0"), (0.5, "0.5"), (1, "1")]])
-        plot.getAxis("bottom").setHeight(18)
         box = plot.getViewBox()
         box.setLimits(yMin=0)
         self._dice_box = pyqtgraph.ViewBox(enableMenu=False)
@@ -119,26 +110,6 @@ class ProgressPlot(QWidget):
         self.dice_curve = pyqtgraph.PlotDataItem(antialias=True, symbolSize=5)
         plot.addItem(self.loss_curve)
         self._dice_box.addItem(self.dice_curve)
-
-    def _follow_theme(self) -> None:
-        """Choose colors that show on the ground that the theme gives."""
-        if not hasattr(self, "dice_curve"):  # Qt polishes while the parts are still being made
-            return
-        color = self.palette().color(QPalette.ColorRole.WindowText)
-        if color.name() == self._color:
-            return
-        self._color = color.name()
-        ground = "dark" if color.lightnessF() > 0.5 else "light"
-        self._loss_color, self._dice_color = _LOSS[ground], _DICE[ground]
-        self.loss_curve.setPen(pyqtgraph.mkPen(self._loss_color, width=1.5))
-        self.dice_curve.setPen(pyqtgraph.mkPen(self._dice_color, width=1.5))
-        self.dice_curve.setSymbolBrush(self._dice_color)
-        self.dice_curve.setSymbolPen(None)
-        for side, text in (("left", self._loss_color), ("right", self._dice_color), ("bottom", self._color)):
-            axis = self.view.getAxis(side)
-            axis.setTextPen(text)
-            axis.setPen(pyqtgraph.mkPen(self._color, width=0.5))
-        self._write_legend()
 
     def _write_legend(self) -> None:
         losses, agreements = self._shown

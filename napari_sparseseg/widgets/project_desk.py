@@ -10,12 +10,16 @@ from napari_sparseseg.annotation import ClassTable, source_code
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.project import BoxRecord, CaseRecord, LabelChange, Project
 from napari_sparseseg.project_hints import ProjectHints
+from napari_sparseseg.project_records import ImageLabelRecord, PointRecord
 from napari_sparseseg.settings import (
     BoxConfig,
+    CamConfig,
+    ClassifierConfig,
     CrfConfig,
     InferenceConfig,
     NetworkConfig,
     RecursionConfig,
+    SeedConfig,
     TrainingConfig,
 )
 from napari_sparseseg.widgets.image_source import ImageSource
@@ -29,6 +33,9 @@ _CONFIGS = {
     "box_config": BoxConfig,
     "recursion": RecursionConfig,
     "crf": CrfConfig,
+    "classifier_config": ClassifierConfig,
+    "cam_config": CamConfig,
+    "seed_config": SeedConfig,
 }
 
 
@@ -132,26 +139,45 @@ class ProjectDesk:
         nothing = np.zeros(0, np.int64)
         return nothing if self.sources is None else np.flatnonzero(self.sources == source_code(source))
 
+    def differing(self, labels: NDArray[np.uint8], source: str) -> NDArray[np.int64]:
+        """Return the flat indices at which the labels of a source are not `labels` ``(Z, Y, X)``."""
+        if self.labels is None or self.sources is None:
+            return np.flatnonzero(labels)
+        return np.flatnonzero(labels != self.labels * (self.sources == source_code(source)))
+
     def boxes(self) -> tuple[BoxRecord, ...]:
         """Return the boxes of the case in work."""
-        if self.project is None or self._case is None:
-            return ()
-        return self.project.hints.boxes(self._case)
+        return () if self._case is None else self.hints()[0].boxes(self._case)
 
-    def remove_boxes_of(self, value: int) -> int:
-        """Forget the boxes of a class in all cases; return how many there were."""
+    def points(self) -> tuple[PointRecord, ...]:
+        """Return the points of the case in work."""
+        return () if self._case is None else self.hints()[0].points(self._case)
+
+    def image_labels(self) -> tuple[ImageLabelRecord, ...]:
+        """Return the image-level labels of the case in work, the newest last."""
+        return () if self._case is None else self.hints()[0].image_labels(self._case)
+
+    def remove_hints_of(self, value: int) -> tuple[str, ...]:
+        """Forget boxes, points and image-level labels of a class in all cases; return how many, in words."""
         if self.project is None:
-            return 0
-        hints, gone = self.project.hints, 0
-        for case in self.project.cases():
-            for record in hints.boxes(case.number):
-                if record.value == value:
-                    hints.remove_box(case.number, record.number)
-                    gone += 1
-        return gone
+            return ()
+        hints = self.project.hints
+        kinds = (
+            ("box", "boxes", hints.boxes, hints.remove_box),
+            ("point", "points", hints.points, hints.remove_point),
+            ("image-level label", "image-level labels", hints.image_labels, hints.remove_image_label),
+        )
+        words = []
+        for one, many, find, remove in kinds:
+            found = [r for case in self.project.cases() for r in find(case.number) if r.value == value]
+            for record in found:
+                remove(record.case, record.number)
+            if found:
+                words.append(f"1 {one}" if len(found) == 1 else f"{len(found)} {many}")
+        return tuple(words)
 
     def hints(self) -> tuple[ProjectHints, int]:
-        """Return boxes and image-level labels of the project, and the number of the case in work.
+        """Return boxes, points and image-level labels of the project, and the number of the case in work.
 
         Raises
         ------

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from napari_sparseseg.annotation import source_code
 from napari_sparseseg.project import LabelChange, Project
 
-APART = ("interpolated", "box")
+APART = ("interpolated", "box", "cam", "point")
 """Sources whose labels are shown in layers of their own."""
 
 _APART_CODES = np.array([source_code(source) for source in APART], np.uint8)

@@ -4,7 +4,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_sparseseg.widgets.agreement_plot import AgreementPlot
-from napari_sparseseg.widgets.panel_parts import allow, make_button, make_row, make_title
+from napari_sparseseg.widgets.panel_parts import allow, make_button, make_heading, make_row
 from napari_sparseseg.widgets.round_list import RoundList
 from napari_sparseseg.widgets.snapshots import BoxesState
 
@@ -31,12 +31,10 @@ class RoundsView(QWidget):
         self.keep.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # after a click the keys still reach the picture
         self.keep.clicked.connect(lambda: self.keep_requested.emit(self._state.shown_round))
         self.clear = make_button("Take out again", self.clear_kept_requested)
-        heading = make_title("Rounds")
-        heading.setContentsMargins(0, 8, 0, 0)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addWidget(heading)
+        layout.addWidget(make_heading("Rounds"))
         layout.addWidget(self.plot)
         layout.addWidget(self.list)
         layout.addLayout(make_row(self.keep, self.clear))

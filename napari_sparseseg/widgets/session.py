@@ -4,15 +4,18 @@ import time
 from dataclasses import dataclass, field
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.events import BoxRoundMade
-from napari_sparseseg.project import BoxRecord
+from napari_sparseseg.events import BoxRoundMade, ClassifierScored
+from napari_sparseseg.project_records import BoxRecord, ImageLabelRecord, PointRecord
 from napari_sparseseg.settings import (
     LIVE_TRAINING,
     BoxConfig,
+    CamConfig,
+    ClassifierConfig,
     CrfConfig,
     InferenceConfig,
     NetworkConfig,
     RecursionConfig,
+    SeedConfig,
     TrainingConfig,
 )
 
@@ -82,7 +85,30 @@ class Learning:
 
 
 @dataclass
-class BoxWork:
+class Job:
+    """What the worker may do in place of learning from strokes.
+
+    Attributes
+    ----------
+    running
+        What is being done, a key of `job_words.JOB_WORDS`; empty when nothing is.
+    progress, doing
+        The share done, None where that is not known, and what is being done, in words.
+    outcome
+        What came of it, in words.
+    notes
+        Sentences that came on the way.
+    """
+
+    running: str = ""
+    progress: float | None = None
+    doing: str = ""
+    outcome: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class BoxWork(Job):
     """The boxes of an image, and what was made of them.
 
     Attributes
@@ -91,16 +117,10 @@ class BoxWork:
         The boxes, and the number of the one that is marked.
     drawing
         Whether the rectangle tool is in the user's hand.
-    running, progress, doing
-        Whether masks are being made, the share done, and what is being done, in words.
-    outcome
-        What came of it, in words.
     rounds, shown, kept
         What was made, and the numbers of the rounds that are shown and kept as labels.
     asked, values
         The boxes that the rounds were made of, and the painted values of the classes then, as in the table.
-    notes
-        Sentences that came on the way.
     truth
         What the rounds are compared with: "strokes", or the name of a Labels layer.
     method
@@ -110,18 +130,53 @@ class BoxWork:
     records: tuple[BoxRecord, ...] = ()
     chosen: int | None = None
     drawing: bool = False
-    running: bool = False
-    progress: float | None = None
-    doing: str = ""
-    outcome: str = ""
     rounds: list[BoxRoundMade] = field(default_factory=list)
     shown: int | None = None
     kept: int | None = None
     asked: tuple[BoxRecord, ...] = ()
     values: tuple[int, ...] = ()
-    notes: list[str] = field(default_factory=list)
     truth: str = "strokes"
     method: str = ""
+
+
+@dataclass
+class CamWork(Job):
+    """What was said of an image in words and by points, and the class maps that came of it.
+
+    Attributes
+    ----------
+    labels, points
+        The image-level labels and the points.
+    begun
+        Axis and slice on which a range has begun, by the painted value of its class.
+    marking
+        Whether a click sets a point.
+    has_classifier
+        Whether one has learnt.
+    scores
+        How well it did so last.
+    subject
+        Which network is asked: "classifier" or "network".
+    asking
+        Whether the next click says about which place it is asked.
+    mapped, score
+        Painted value of the class whose map was made last, and how sure the network is that it is there.
+    check, check_passed
+        What the last check of a map said.
+    """
+
+    labels: tuple[ImageLabelRecord, ...] = ()
+    points: tuple[PointRecord, ...] = ()
+    begun: dict[int, tuple[int, int]] = field(default_factory=dict)
+    marking: bool = False
+    has_classifier: bool = False
+    scores: ClassifierScored | None = None
+    subject: str = "classifier"
+    asking: bool = False
+    mapped: int | None = None
+    score: float | None = None
+    check: str = ""
+    check_passed: bool | None = None
 
 
 @dataclass
@@ -146,8 +201,8 @@ class Session:
     slice_count: int = 0
     voxels: dict[int, int] = field(default_factory=dict)
     labelled_slices: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
-    interpolated: bool = False
-    has_box_labels: bool = False
+    apart: frozenset[str] = frozenset()
+    """Sources shown in layers of their own that there are labels of."""
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     shape: tuple[int, int, int] = (1, 1, 1)
     # boxes
@@ -157,6 +212,11 @@ class Session:
     crf: CrfConfig = field(default_factory=CrfConfig)
     truths: tuple[str, ...] = ()
     """Names of Labels layers of the image's shape."""
+    # image-level labels, points and class maps
+    cam: CamWork = field(default_factory=CamWork)
+    classifier_config: ClassifierConfig = field(default_factory=ClassifierConfig)
+    cam_config: CamConfig = field(default_factory=CamConfig)
+    seed_config: SeedConfig = field(default_factory=SeedConfig)
     # worker and learning
     worker: str = "starting"
     """One of "starting", "ready", "gone"."""
@@ -185,13 +245,23 @@ class Session:
     changes: int = 0
     offer: str = ""
 
+    @property
+    def job(self) -> Job | None:
+        """What the worker does in place of learning from strokes; None where it does not."""
+        return next((job for job in (self.boxes, self.cam) if job.running), None)
+
+    @property
+    def has_box_labels(self) -> bool:
+        """Whether labels from boxes are kept."""
+        return "box" in self.apart
+
     def forget_image(self) -> None:
         """Forget what belonged to one image."""
         fresh = Session()
         for name in (
             "image", "paintable", "is_flat", "tool", "axis", "orientation", "slice_index", "slice_count",
-            "voxels", "labelled_slices", "interpolated", "has_box_labels", "spacing", "shape", "boxes",
-            "truths", "suggestion", "folder",
+            "voxels", "labelled_slices", "apart", "spacing", "shape", "boxes", "cam", "truths", "suggestion",
+            "folder",
         ):  # fmt: skip
             setattr(self, name, getattr(fresh, name))
         self.forget_picture()

@@ -20,21 +20,36 @@ from qtpy.QtWidgets import (
 
 from napari_sparseseg.settings import (
     BoxConfig,
+    CamConfig,
+    ClassifierConfig,
     CrfConfig,
     InferenceConfig,
     NetworkConfig,
     RecursionConfig,
+    SeedConfig,
     TrainingConfig,
     split_several,
 )
 from napari_sparseseg.widgets.percent_slider import make_percent_slider
 from napari_sparseseg.widgets.wheel_guard import WheelGuard
 
-Config = NetworkConfig | TrainingConfig | InferenceConfig | BoxConfig | RecursionConfig | CrfConfig
+Config = (
+    NetworkConfig
+    | TrainingConfig
+    | InferenceConfig
+    | BoxConfig
+    | RecursionConfig
+    | CrfConfig
+    | ClassifierConfig
+    | CamConfig
+    | SeedConfig
+)
 
 _MOST = 10**9  # where a setting has no maximum
 _DECIMALS = 6
-_LABEL_WIDTH = 126  # so that forms below each other line up
+
+LABEL_WIDTH = 126
+"""Pixels that the labels of a form take at least, so that forms below each other line up."""
 
 DEVICE_WORDS = {"auto": "automatic", "cuda": "CUDA (NVIDIA)", "mps": "MPS (Apple)", "cpu": "CPU"}
 """How to call the choices of a device."""
@@ -119,7 +134,7 @@ class SettingsForm(QWidget):
             return
         label = QLabel(metadata["label"] + (" %" if _is_share(metadata, value) else ""))
         label.setToolTip(metadata["help"])
-        label.setMinimumWidth(_LABEL_WIDTH)
+        label.setMinimumWidth(LABEL_WIDTH)
         label.setBuddy(widget)
         if isinstance(widget, CheckColumn):  # its texts need the whole width
             layout.addRow(label)

@@ -39,6 +39,8 @@ SHORTCUTS = (
     Shortcut("Q", "Show or hide the prediction", "toggle_prediction"),
     Shortcut("D", "Draw a polygon", "draw_polygon"),
     Shortcut("B", "Draw a box", "draw_box"),
+    Shortcut("K", "Mark points by clicks", "mark_points"),
+    Shortcut("W", "Ask why the network sees the class under the mouse", "map_under_mouse"),
     Shortcut("P", "Paintbrush"),
     Shortcut("E", "Eraser"),
     Shortcut("F", "Fill"),
@@ -46,12 +48,12 @@ SHORTCUTS = (
     Shortcut("Space", "Move about while held"),
     Shortcut("[", "Smaller brush"),
     Shortcut("]", "Larger brush"),
-    Shortcut("Ctrl+Z", "Undo the last stroke, or the last change of a box"),
+    Shortcut("Ctrl+Z", "Undo the last stroke, or the last change of a box or a point"),
     Shortcut("Ctrl+Shift+Z", "Redo"),
 )
 """Those with an action work while the labels layer is the active one; the rest are napari's own."""
 
-_ANYWHERE = frozenset({"next_orientation", "toggle_prediction"})
+_ANYWHERE = frozenset({"next_orientation", "toggle_prediction", "map_under_mouse"})
 
 
 def bind_shortcuts(target: Viewer | Layer, actions: Mapping[str, Callable[[], None]]) -> None:

@@ -9,10 +9,13 @@ from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.settings import (
     LIVE_TRAINING,
     BoxConfig,
+    CamConfig,
+    ClassifierConfig,
     CrfConfig,
     InferenceConfig,
     NetworkConfig,
     RecursionConfig,
+    SeedConfig,
     TrainingConfig,
 )
 
@@ -259,3 +262,131 @@ class BoxesState:
     why_no_run: str = "Draw a box first."
     why_no_keep: str = "There are no labels from boxes yet."
     why_no_clear: str = "No labels from boxes are kept."
+
+
+@dataclass(frozen=True)
+class ImageLabelRow:
+    """One thing said of the volume as a whole, or of slices of it, in the list of the Class maps panel.
+
+    Attributes
+    ----------
+    number
+        Of the label in the project.
+    value
+        Painted value of its class.
+    words
+        Where, without the class's name ("axial slices 40 to 92", "whole volume").
+    present
+        Whether the class is there.
+    axis, index
+        Across which axis the slices lie, and the first of them; None where the whole volume is meant.
+    """
+
+    number: int
+    value: int
+    words: str
+    present: bool
+    axis: int | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """How well the classifier tells where a class is, on what it has not learnt from.
+
+    Attributes
+    ----------
+    name
+        Of the class.
+    accuracy
+        Balanced accuracy, 0–1; None where it could not be measured.
+    auc
+        Area under the receiver operating characteristic, 0–1; None where it could not be measured.
+    """
+
+    name: str
+    accuracy: float | None = None
+    auc: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassMapsState:
+    """The Class maps panel.
+
+    Attributes
+    ----------
+    table, selected
+        The classes, and the painted value (≥ 2) of the one that is labelled and asked about.
+    orientation, slice_index, slice_count
+        Axis across which the visible slice lies, its index, and how many there are.
+    rows, begun
+        What was said of the volume, and the slice on which a range has begun (None for none).
+    classifier, cam, seeds, crf
+        The settings.
+    running
+        What is being done: "", "classifier", "map" or "check".
+    asking
+        Whether the next click in the image says about which place the network is asked.
+    progress
+        Share done, 0–1; None while it is not known.
+    sentence
+        What goes on or what came of it, in words; may be empty.
+    notes
+        Sentences that the user should read.
+    scores, within_volume
+        How good the classifier is, and whether that was measured on slices of a volume it has learnt from.
+    subjects, subject
+        Which networks can be asked ("classifier", "network"), and the one that is ("" for none).
+    mapped, score
+        Painted value of the class whose map is shown (None for none), and how sure the network is, 0–1, that
+        it is there (None where that is not known).
+    check, check_passed
+        What came of the sanity check, in words, and whether it speaks for the map; None: neither for it nor
+        against it, or not checked yet.
+    points, marking
+        How many points there are, and whether clicks set them now.
+    folder
+        Where to offer files.
+    why_no_label, why_no_end, why_no_train, why_no_map, why_no_map_here, why_no_check
+        Reasons why not; empty when it can be done.
+    why_no_seeds, why_no_clear_seeds, why_no_mark, why_no_clear_points
+        Likewise.
+    """
+
+    table: ClassTable = field(default_factory=lambda: ClassTable.from_values([2]))
+    selected: int = 2
+    orientation: int = 0
+    slice_index: int = 0
+    slice_count: int = 0
+    rows: tuple[ImageLabelRow, ...] = ()
+    begun: int | None = None
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    cam: CamConfig = field(default_factory=CamConfig)
+    seeds: SeedConfig = field(default_factory=SeedConfig)
+    crf: CrfConfig = field(default_factory=CrfConfig)
+    running: str = ""
+    asking: bool = False
+    progress: float | None = None
+    sentence: str = ""
+    notes: tuple[str, ...] = ()
+    scores: tuple[ScoreRow, ...] = ()
+    within_volume: bool = False
+    subjects: tuple[str, ...] = ()
+    subject: str = ""
+    mapped: int | None = None
+    score: float | None = None
+    check: str = ""
+    check_passed: bool | None = None
+    points: int = 0
+    marking: bool = False
+    folder: str = ""
+    why_no_label: str = "Open an image first."
+    why_no_end: str = "Say first where it begins."
+    why_no_train: str = "Open an image first."
+    why_no_map: str = "There is no network to ask yet."
+    why_no_map_here: str = "There is no segmentation network to ask yet."
+    why_no_check: str = "There is no class map yet."
+    why_no_seeds: str = "There is no class map yet."
+    why_no_clear_seeds: str = "No labels were made from a class map."
+    why_no_mark: str = "Open an image first."
+    why_no_clear_points: str = "There are no points."

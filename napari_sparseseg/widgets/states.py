@@ -4,11 +4,11 @@ import itertools
 from collections import Counter
 
 from napari_sparseseg.annotation import BACKGROUND
+from napari_sparseseg.widgets.job_words import describe_job, why_wait
 from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.snapshots import AnnotateState, DockState, PredictState, TrainState
 
 _NO_IMAGE = "Open an image first."
-_BOXES_RUN = "Masks are being made from boxes; wait for them, or stop that in the Boxes panel."
 _WHOSE = {"preview": "the instant preview", "network": "the network", "both": "network and preview together"}
 
 
@@ -19,7 +19,7 @@ def annotate_state(session: Session) -> AnnotateState:
         image=session.image,
         table=session.table,
         selected=session.selected,
-        tool="" if session.boxes.drawing else session.tool,
+        tool="" if session.boxes.drawing or session.cam.marking else session.tool,
         brush_size=session.brush_size,
         orientation=session.orientation,
         slice_index=session.slice_index,
@@ -30,7 +30,7 @@ def annotate_state(session: Session) -> AnnotateState:
         why_no_paint=_why_no_paint(session),
         why_no_accept=_why_no_accept(session),
         why_no_interpolation=_why_no_interpolation(session),
-        why_no_clear="" if session.interpolated else "Nothing was interpolated.",
+        why_no_clear="" if "interpolated" in session.apart else "Nothing was interpolated.",
     )
 
 
@@ -78,8 +78,8 @@ def describe_learning(session: Session) -> str:
         return session.doing
     if session.worker == "starting":
         return "Getting ready to compute…"
-    if session.boxes.running:
-        return "making masks from boxes; learning from strokes rests"
+    if words := describe_job(session):
+        return words
     learning = session.learning
     if session.running and learning.slices and learning.progress < 1:
         return f"learning from {_words_of_round(session)}"
@@ -165,8 +165,8 @@ def _why_not_start(session: Session) -> str:
         return ""
     if session.image is None:
         return _why_no_paint(session)
-    if session.boxes.running:
-        return _BOXES_RUN
+    if why := why_wait(session):
+        return why
     if not any(session.voxels.get(entry.value, 0) for entry in session.table.classes[1:]):
         return "Paint a few strokes of a class first."
     if sum(count > 0 for count in session.voxels.values()) < 2:
@@ -187,6 +187,6 @@ def _why_no_prediction(session: Session) -> str:
 def _why_no_model(session: Session) -> str:
     if session.image is None:
         return _NO_IMAGE
-    if session.boxes.running:
-        return _BOXES_RUN
+    if why := why_wait(session):
+        return why
     return "" if session.learning.steps else "No network has learnt yet."

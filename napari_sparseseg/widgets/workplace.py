@@ -10,10 +10,20 @@ from napari.utils.notifications import show_error, show_info
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_sparseseg.annotation import SOURCES, ClassTable, LabelClass
+from napari_sparseseg.annotation import ClassTable, LabelClass
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.project import LabelChange, Project
-from napari_sparseseg.requests import Configure, KeepState, Look, Paint, Request, SetClasses, Train
+from napari_sparseseg.project_hints import ProjectHints
+from napari_sparseseg.requests import (
+    Configure,
+    KeepState,
+    LabelImage,
+    Look,
+    Paint,
+    Request,
+    SetClasses,
+    Train,
+)
 from napari_sparseseg.suggestion import labelled_slices
 from napari_sparseseg.widgets.background import Background
 from napari_sparseseg.widgets.image_source import ImageSource
@@ -22,6 +32,7 @@ from napari_sparseseg.widgets.placement import find_camera, show_upright
 from napari_sparseseg.widgets.project_desk import ProjectDesk
 from napari_sparseseg.widgets.recording import APART, is_apart
 from napari_sparseseg.widgets.session import Session
+from napari_sparseseg.widgets.told_labels import requests_for, to_image_labels
 from napari_sparseseg.widgets.worker_link import MakeWorker, WorkerLink
 
 _COUNT_MS = 250
@@ -46,8 +57,8 @@ class Workplace(QObject):
     viewed = Signal()
     """Another slice is visible, or the layers lie elsewhere."""
 
-    boxes_removed = Signal()
-    """Boxes went with their class."""
+    class_deleted = Signal(int)
+    """A class was deleted, by its painted value, and with it its boxes, points and image-level labels."""
 
     closing = Signal()
     """The image in work is about to be closed."""
@@ -149,6 +160,8 @@ class Workplace(QObject):
             case.clear_picture()
         self.link.send(case.request(session.table, self.desk.state_folder))
         self.send_settings()
+        if self.desk.image_labels():
+            self.send_image_labels()
         labels, sources = self.desk.labels, self.desk.sources
         if labels is not None and sources is not None:
             for request in requests_for(labels, sources):
@@ -166,6 +179,12 @@ class Workplace(QObject):
         """Tell the worker the settings."""
         session = self.session
         self.send(Configure(session.training, session.network, session.inference))
+
+    def send_image_labels(self) -> None:
+        """Tell the worker what is said of the image, and of slices of it."""
+        session = self.session
+        labels = to_image_labels(self.desk.image_labels(), session.table)
+        self.send(LabelImage(labels, session.classifier_config.outside))
 
     # -- labels --
 
@@ -190,11 +209,40 @@ class Workplace(QObject):
 
     def add_labels(self, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str) -> bool:
         """Record labels that do not come from the annotation layer; return whether they change anything."""
-        case = self.require_case()
-        if self.desk.ensure(case.source, self.session):
+        self._ensure_case()
+        return self._add(voxels, values, source, undoable=True)
+
+    def replace_labels(self, labels: NDArray[np.uint8], source: str, *, undoable: bool = True) -> bool:
+        """Let the labels of a source be these ``(Z, Y, X)``; return whether that changes anything.
+
+        Those that are not `undoable` are left alone when the user takes back strokes.
+        """
+        self._ensure_case()
+        voxels = self.desk.differing(labels, source)
+        return self._add(voxels, labels.reshape(-1)[voxels], source, undoable)
+
+    def clear_labels(self, source: str) -> None:
+        """Take all labels of a source out again."""
+        voxels = self.desk.voxels_of(source)
+        if len(voxels):
+            self.add_labels(voxels, np.zeros(len(voxels), np.uint8), "stroke")
+
+    def ensure_hints(self) -> tuple[ProjectHints, int]:
+        """Return where hints are kept, and the case's number; make the project where there is none yet."""
+        self._ensure_case()
+        return self.desk.hints()
+
+    def _ensure_case(self) -> None:
+        if self.desk.ensure(self.require_case().source, self.session):
             self.send(KeepState(self.desk.state_folder))
+            self.describe()
+
+    def _add(self, voxels: NDArray[np.int64], values: NDArray[np.uint8], source: str, undoable: bool) -> bool:
         recorder = self.desk.recorder
-        return recorder is not None and self._show(recorder.add_outside(voxels, values, source))
+        if recorder is None or not len(voxels):
+            return False
+        add = recorder.add_outside if undoable else recorder.add
+        return self._show(add(voxels, values, source))
 
     def _undo_elsewhere(self) -> bool:
         recorder = self.desk.recorder
@@ -249,6 +297,7 @@ class Workplace(QObject):
         if self.case is not None:
             self.case.layers.show_classes(self.session.table, self.session.hidden)
             self.send(SetClasses(self.session.table))
+            self.send_image_labels()  # they count the classes by their rows; those of a lost class are gone
 
     def _know_values(self, values: NDArray[np.uint8]) -> None:
         """Add a class for each value that was painted and is in no row, as napari lets one do."""
@@ -260,8 +309,7 @@ class Workplace(QObject):
             self.set_table(ClassTable((*table.classes, *rows)))
 
     def _note_apart(self) -> None:
-        self.session.interpolated = len(self.desk.voxels_of("interpolated")) > 0
-        self.session.has_box_labels = len(self.desk.voxels_of("box")) > 0
+        self.session.apart = frozenset(source for source in APART if len(self.desk.voxels_of(source)))
         if not self.session.has_box_labels:
             self.session.boxes.kept = None
 
@@ -339,15 +387,6 @@ class Workplace(QObject):
         timer.setInterval(milliseconds)
         timer.timeout.connect(slot)
         return timer
-
-
-def requests_for(labels: NDArray[np.uint8], sources: NDArray[np.uint8]) -> list[Paint]:
-    """Return what tells a worker all labels ``(Z, Y, X)``, one request per source code."""
-    voxels = np.flatnonzero(labels)
-    values, codes = labels.reshape(-1)[voxels], sources.reshape(-1)[voxels]
-    return [
-        Paint(0, voxels[codes == code], values[codes == code], SOURCES[code - 1]) for code in np.unique(codes)
-    ]
 
 
 class _HasPlace(Protocol):

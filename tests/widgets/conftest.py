@@ -1,5 +1,6 @@
 """A real napari viewer, projects in a folder of the test's own, and a worker that answers at once."""
 
+import gc
 import os
 import subprocess
 import time
@@ -122,6 +123,15 @@ def _application(_screen):
     from napari.qt import get_qapp
 
     return get_qapp()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen_heap(_application):
+    """Leave what is loaded by now out of garbage collections: napari makes one for each layer taken out."""
+    import napari.layers  # noqa: F401 - what viewers need belongs to it
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_reasons_are_read_without_pointing_at_a_button(panel):
     panel.show_state(BoxesState())
     settle()
     assert panel.hint.text() == "Open an image first."
-    assert panel.sentence.text() == "Draw a box first."
+    assert panel.work.sentence.text() == "Draw a box first."
     assert panel.import_file.toolTip() == "Open an image first."
     assert panel.export_file.toolTip() == "There are no boxes yet."
     assert not panel.editing.isVisible()
@@ -168,15 +168,15 @@ def test_what_is_asked_in_the_list_comes_through(panel):
 def test_masks_are_made_and_stopped_with_one_button(panel):
     click(panel.run)
     assert not panel.run.isChecked()
-    assert not panel.progress.isVisible()
+    assert not panel.work.progress.isVisible()
     panel.show_state(replace(READY, running=True, sentence="box 1 of 2", why_no_run="It runs already."))
     assert panel.run.text() == "Stop"
     assert panel.run.isEnabled()
-    assert panel.progress.isVisible()
-    assert panel.progress.maximum() == 0  # which moves to and fro
-    assert panel.sentence.text() == "Box 1 of 2"
+    assert panel.work.progress.isVisible()
+    assert panel.work.progress.maximum() == 0  # which moves to and fro
+    assert panel.work.sentence.text() == "Box 1 of 2"
     panel.show_state(replace(READY, running=True, progress=0.4))
-    assert panel.progress.value() / panel.progress.maximum() == 0.4
+    assert panel.work.progress.value() / panel.work.progress.maximum() == 0.4
     click(panel.run)
     assert panel.run.isChecked()
     assert panel.heard == [("run_requested",), ("cancel_requested",)]
@@ -186,12 +186,12 @@ def test_masks_are_made_and_stopped_with_one_button(panel):
 def test_at_most_four_notes_are_shown(panel, count, shown_lines):
     notes = tuple(f"box {number} (liver): fell back to box_inner" for number in range(count))
     panel.show_state(replace(READY, notes=notes))
-    lines = panel.notes.text().split("\n")
-    assert panel.notes.isVisible() == bool(count)
+    lines = panel.work.notes.text().split("\n")
+    assert panel.work.notes.isVisible() == bool(count)
     assert len(lines) == shown_lines
     if count > 4:
         assert lines[-1] == f"and {count - 4} more"
-        assert panel.notes.toolTip().split("\n") == list(notes)
+        assert panel.work.notes.toolTip().split("\n") == list(notes)
 
 
 def test_settings_are_asked_for_together(panel):
@@ -332,8 +332,8 @@ def test_tab_goes_through_the_panel_from_top_to_bottom(panel):
 
 
 def test_everything_is_named_for_those_who_cannot_see_it(panel):
-    for widget in (panel.new_class, panel.chosen_class, panel.progress, panel.sentence, panel.notes,
-                   panel.boxes, panel.settings.method, panel.truth, panel.rounds.plot,
+    for widget in (panel.new_class, panel.chosen_class, panel.work.progress, panel.work.sentence,
+                   panel.work.notes, panel.boxes, panel.settings.method, panel.truth, panel.rounds.plot,
                    panel.boxes.line(2).first, panel.boxes.line(2).delete):  # fmt: skip
         assert widget.accessibleName()
     assert panel.boxes.line(2).accessibleName() == (

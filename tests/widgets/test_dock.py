@@ -14,6 +14,7 @@ from napari_sparseseg.widgets.coordinator import Coordinator
 from napari_sparseseg.widgets.dock import (
     AnnotateDock,
     BoxesDock,
+    ClassMapsDock,
     PredictDock,
     SparseSegmentationDock,
     TrainDock,
@@ -21,7 +22,7 @@ from napari_sparseseg.widgets.dock import (
 )
 from tests.widgets.conftest import settle, wait_for
 
-DOCKS = (SparseSegmentationDock, AnnotateDock, BoxesDock, TrainDock, PredictDock)
+DOCKS = (SparseSegmentationDock, AnnotateDock, BoxesDock, ClassMapsDock, TrainDock, PredictDock)
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_the_manifest_offers_the_docks():
 
     manifest = npe2.PluginManifest.from_distribution("napari-sparseseg")
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    assert names == ["Sparse segmentation", "Annotate", "Boxes", "Train", "Predict"]
+    assert names == ["Sparse segmentation", "Annotate", "Boxes", "Class maps", "Train", "Predict"]
     for widget, kind in zip(manifest.contributions.widgets, DOCKS, strict=True):
         (command,) = (each for each in manifest.contributions.commands if each.id == widget.command)
         assert command.python_name == f"{kind.__module__}:{kind.__name__}"

@@ -123,6 +123,7 @@ def test_a_stroke_lies_in_the_visible_slice_under_the_mouse(shown, make_coordina
     settle(0.05)
     hand.press(Qt.Key.Key_2, "2")
     hand.drag(drawn(start), drawn(end))
+    assert coordinator._place.case.voxel_at(shown.cursor.position) == tuple(end)
     painted = np.argwhere(layer.data)
     assert len(painted)
     assert set(painted[:, axis]) == {index}
