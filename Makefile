@@ -36,6 +36,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/boxes.py
+	$(BIN)/python benchmarks/cam.py
 	$(SCREEN) $(BIN)/python benchmarks/interaction.py
 
 clean:
