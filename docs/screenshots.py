@@ -133,6 +133,50 @@ def show_boxes() -> None:
     robot.settle(0.5)
 
 
+def show_class_maps() -> None:
+    """Say in which slices each organ of the generated sample is, let a classifier learn, and map one."""
+    import napari
+    from robot import Robot
+
+    viewer = napari.Viewer()
+    _, truth_layer = viewer.open_sample("napari-sparseseg", "synthetic")
+    truth = np.asarray(truth_layer.data)
+    viewer.layers.remove(truth_layer)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-sparseseg", "Sparse segmentation")
+    robot = Robot(viewer)
+    robot.window.resize(*SIZE)
+    coordinator = dock.coordinator
+    robot.wait(lambda: coordinator.session.worker == "ready" and coordinator.session.image, what="the image")
+    dock.show_panel("Class maps")
+    names = {1: "liver", 2: "kidney", 3: "spleen"}
+    for value, name in names.items():
+        while value + 1 not in coordinator.session.table.mask_values:
+            coordinator.annotate.add_class()
+        coordinator.annotate.rename_class(value + 1, name)
+        coordinator.annotate.select(value + 1)
+        for axis in range(3):
+            coordinator.annotate.turn(axis)
+            shown = np.flatnonzero((truth == value).any(tuple({0, 1, 2} - {axis})))
+            coordinator.annotate.go_to_slice(axis, int(shown[0]))
+            robot.settle(0.3)
+            coordinator.cam.begin_range()
+            coordinator.annotate.go_to_slice(axis, int(shown[-1]))
+            robot.settle(0.3)
+            coordinator.cam.end_range()
+    coordinator.annotate.turn(0)
+    coordinator.annotate.select(2)
+    coordinator.annotate.go_to_slice(0, int(np.argmax((truth == 1).sum((1, 2)))))
+    work = coordinator.session.cam
+    coordinator.cam.train()
+    robot.wait(lambda: work.has_classifier and not work.running, 300, "the classifier")
+    coordinator.cam.make_map()
+    robot.wait(lambda: work.mapped is not None and not work.running, 120, "the map")
+    robot.settle(1.0)
+    viewer.window.screenshot(str(FOLDER / "class_maps.png"), canvas_only=False, flash=False)
+    viewer.close()
+    robot.settle(0.5)
+
+
 def find_runs(mask: np.ndarray, number: int, length: int, seed: int) -> list[tuple[int, int, int]]:
     """Return `number` runs ``(y, first x, last x)`` of at least `length` voxels inside a mask ``(Y, X)``."""
     runs = []
@@ -149,3 +193,4 @@ if __name__ == "__main__":
         os.environ["SPARSESEG_PROJECTS"] = folder
         show_strokes()
         show_boxes()
+        show_class_maps()
