@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.setting import split_several
 from napari_sparseseg.settings import (
     BOX_METHODS,
     DENOISING,
@@ -15,7 +16,6 @@ from napari_sparseseg.settings import (
     NetworkConfig,
     RecursionConfig,
     TrainingConfig,
-    split_several,
 )
 
 CLASSES = (NetworkConfig, TrainingConfig, InferenceConfig, BoxConfig, RecursionConfig, CrfConfig)
