@@ -86,6 +86,36 @@ def fit_normalisation(
     return Normalisation(tuple(windows))
 
 
+def fit_normalisation_to_samples(samples: Sequence[NDArray[np.float32]]) -> Normalisation:
+    """Choose the normalisation for a set of volumes in which nothing is labelled.
+
+    As `fit_normalisation` does; all that is not air takes the place of the labelled foreground.
+
+    Parameters
+    ----------
+    samples
+        ``(C, N)`` intensities of each volume, as `sample_voxels` draws them.
+    """
+    windows: list[tuple[float, float, float, float] | None] = []
+    for channel in range(len(samples[0])):
+        values = [sample[channel] for sample in samples]
+        if all(value.min() < _AIR for value in values):
+            inside = np.concatenate([value[value > _AIR] for value in values])
+            inside = inside if len(inside) else np.concatenate(values)
+            windows.append(_measure_window(inside, margin=0.25, least=_LEAST_WIDTH))
+        else:
+            windows.append(None)
+    return Normalisation(tuple(windows))
+
+
+def sample_voxels(image: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Return ``(C, count)`` intensities of a ``(C, Z, Y, X)`` image, drawn at random; all if it has fewer."""
+    flat = image.reshape(len(image), -1)
+    if flat.shape[1] <= count:
+        return flat.copy()
+    return flat[:, np.random.default_rng(0).integers(flat.shape[1], size=count)]
+
+
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
     flat = values.reshape(-1)
     if flat.size <= _SAMPLE_VOXELS:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sparseseg import formats
 from napari_sparseseg.atomic import atomic_path, check_folder
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES
+from napari_sparseseg.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES, is_dicom
 from napari_sparseseg.formats.grid import REVERSED, SourceGrid, check_affine, explain_difference, make_grid
 from napari_sparseseg.formats.stored import StoredImage
 
@@ -28,6 +28,7 @@ __all__ = [
     "Units",
     "Volume",
     "check_writable",
+    "is_dicom",
     "is_readable",
     "load_labels",
     "load_volume",
@@ -87,8 +88,8 @@ def is_readable(path: _Path) -> bool:
     """Tell by its name, or by content where that says nothing, whether `load_volume` should be tried."""
     path = Path(path)
     if path.is_dir():
-        return any(formats.is_dicom(file) for file in path.rglob("*") if file.is_file())
-    return bool(formats.known_suffix(path)) or (path.is_file() and formats.is_dicom(path))
+        return any(is_dicom(file) for file in path.rglob("*") if file.is_file())
+    return bool(formats.known_suffix(path)) or (path.is_file() and is_dicom(path))
 
 
 def load_volume(
@@ -340,9 +341,7 @@ def _join_channels(volumes: list[Volume]) -> Volume:
     first = volumes[0]
     for other in volumes[1:]:
         if reason := same_grid(first, other):
-            raise InputError(
-                f"{other.name} cannot be a channel of {first.name}: {reason}; resample it first."
-            )
+            raise InputError(f"{other.name} cannot be a channel of {first.name}: {reason}; resample it.")
     notes = tuple(note for volume in volumes for note in volume.notes)
     data = np.concatenate([volume.data for volume in volumes])
     return Volume(data, first.spacing, first.affine, first.grid, first.name, notes)
