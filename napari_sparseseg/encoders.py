@@ -1,6 +1,7 @@
 """The down-sampling half of a network: what a classifier, a pre-training and a U-Net share."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -8,11 +9,13 @@ from typing import cast
 import torch
 from monai.networks.nets import DynUNet, SegResNet, UNet
 from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.networks import NetworkPlan, Triple, to_triple
 
 _POSITION_CHANNELS = 3
+_PARTS = 2
 
 
 class Encoder(nn.Module):
@@ -44,6 +47,19 @@ class Encoder(nn.Module):
             features.append(x)
         return features
 
+    def summarise(self, x: Tensor) -> Tensor:
+        """Return ``(B, 8 F)`` float32: the coarsest features averaged in each eighth of ``(B, C, Z, Y, X)``.
+
+        The mean over all of a piece would say little: instance norm makes it all but constant.
+        """
+        features: Tensor = self(x)[-1]
+        return functional.adaptive_avg_pool3d(features.float(), _PARTS).flatten(1)
+
+    @property
+    def summary_length(self) -> int:
+        """How many numbers `summarise` gives for a piece."""
+        return int(self.channels[-1]) * _PARTS**3
+
     def first_levels(self, levels: int) -> "Encoder":
         """Return an encoder of the finest `levels` levels; it shares their modules."""
         return Encoder(list(self.stages)[:levels], self.strides[:levels], self.channels[:levels])
@@ -58,10 +74,59 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """What `copy_encoder` did: how many tensors it copied, and the names of the target's that it left."""
+    """What `copy_encoder` did.
 
-    copied: int
+    Attributes
+    ----------
+    used
+        Names of the target's tensors that were filled.
+    partly
+        Those of them whose position channels stay as they were.
+    left
+        Names of the target's tensors that stay as they were.
+    unused
+        Names of the source's tensors that the target has none for.
+    rescaled
+        Levels, from 1, whose features lie at other distances, in voxels, than in the source.
+    """
+
+    used: tuple[str, ...]
+    partly: tuple[str, ...]
     left: tuple[str, ...]
+    unused: tuple[str, ...]
+    rescaled: tuple[int, ...]
+
+    @property
+    def copied(self) -> int:
+        """How many tensors were filled."""
+        return len(self.used)
+
+    def sentence(self, name: str) -> str:
+        """Return in words what was done with the encoder called `name`: a sentence, or two."""
+        words = f"{name} was taken over: {self.copied} of {self.copied + len(self.left)} weights"
+        left = self._describe(self.left, [*self.used, *self.left])
+        if self.partly:
+            left.append("the first convolution's position channels")
+        if left:
+            words += f"; left as they were: {', '.join(left)}"
+        if self.unused:
+            words += f"; not used of it: {', '.join(self._describe(self.unused, self.unused))}"
+        if self.rescaled:
+            levels = " and ".join(map(str, self.rescaled))
+            words += (
+                f". Its level{'s' * (len(self.rescaled) > 1)} {levels} look at another scale here than where "
+                "they learnt and may help less"
+            )
+        return f"{words}."
+
+    @staticmethod
+    def _describe(names: Sequence[str], known: Sequence[str]) -> list[str]:
+        """Return for each level in `names` how much of it that is, among all `known` ones."""
+        count, total = (Counter(int(name.split(".")[1]) + 1 for name in some) for some in (names, known))
+        return [
+            f"level {level}" if number == total[level] else f"{number} of {total[level]} in level {level}"
+            for level, number in sorted(count.items())
+        ]
 
 
 def encoder_of(network: nn.Module, plan: NetworkPlan) -> Encoder:
@@ -126,7 +191,7 @@ def copy_encoder(source: Encoder, target: nn.Module, plan: NetworkPlan) -> Encod
         The target's.
     """
     encoder = target if isinstance(target, Encoder) else encoder_of(target, plan)
-    known, copied, left = source.state_dict(), 0, []
+    known, used, partly, left = source.state_dict(), [], [], []
     with torch.no_grad():
         for name, tensor in encoder.state_dict().items():
             part = _shared_part(tensor, known[name]) if name in known else None
@@ -134,8 +199,13 @@ def copy_encoder(source: Encoder, target: nn.Module, plan: NetworkPlan) -> Encod
                 left.append(name)
                 continue
             part.copy_(known[name])
-            copied += 1
-    return EncoderReport(copied, tuple(left))
+            used.append(name)
+            if part.shape != tensor.shape:
+                partly.append(name)
+    unused = known.keys() - {*used, *left}
+    pairs = enumerate(zip(source.strides, encoder.strides, strict=False), start=1)
+    rescaled = tuple(level for level, (there, here) in pairs if there != here)
+    return EncoderReport(tuple(used), tuple(partly), tuple(left), tuple(sorted(unused)), rescaled)
 
 
 def _shared_part(target: Tensor, source: Tensor) -> Tensor | None:

@@ -79,7 +79,8 @@ def test_an_encoder_is_copied_whole(name):
     report = copy_encoder(source, target, PLAN)
     copy = encoder_of(target, PLAN)
     assert report.copied == len(source.state_dict())
-    assert report.left == ()
+    assert report.left == report.partly == report.unused == report.rescaled == ()
+    assert report.sentence("It") == f"It was taken over: {report.copied} of {report.copied} weights."
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
         for one, other in zip(source.eval()(image), copy.eval()(image), strict=True):
@@ -92,6 +93,9 @@ def test_with_position_the_channels_of_the_image_are_copied(name):
     before = {key: value.clone() for key, value in encoder_of(target, PLAN).state_dict().items()}
     report = copy_encoder(source, target, PLAN)
     assert report.left == ()
+    assert all(source.state_dict()[key].shape[1] == 2 for key in report.partly)
+    assert report.partly
+    assert report.sentence("It").endswith("; left as they were: the first convolution's position channels.")
     for key, value in encoder_of(target, PLAN).state_dict().items():
         known = source.state_dict()[key]
         if known.shape != value.shape:
@@ -107,9 +111,27 @@ def test_what_does_not_fit_is_left_and_named():
     assert report.copied == len(source.state_dict())
     assert report.left
     assert all(name.startswith("stages.2.") for name in report.left)
+    total = report.copied + len(report.left)
+    assert report.sentence("It") == (
+        f"It was taken over: {report.copied} of {total} weights; left as they were: level 3."
+    )
+    back = copy_encoder(encoder_of(build("unet"), PLAN), source, PLAN)
+    assert back.sentence("It").endswith("weights; not used of it: level 3.")
     other = copy_encoder(encoder_of(build("dynunet"), PLAN), build("unet"), PLAN)
     assert other.copied == 0
     assert copy_encoder(encoder_of(build("unet", channels=2), PLAN), build("unet"), PLAN).left
+
+
+def test_levels_that_look_at_another_scale_are_told():
+    coarse = NetworkPlan((16, 16, 16), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3)
+    source, target = encoder_of(build("dynunet", coarse), coarse), encoder_of(build("dynunet"), PLAN)
+    report = copy_encoder(source, target, PLAN)
+    assert report.left == ()
+    assert report.rescaled == (2, 3)
+    assert "levels 2 and 3 look at another scale" in report.sentence("It")
+    deeper = copy_encoder(encoder_of(build("dynunet", FLAT), FLAT), target, PLAN)
+    assert set(deeper.left) & set(target.state_dict())  # kernels of another shape
+    assert " in level 1" in deeper.sentence("It")
 
 
 def test_the_deepest_level_within_a_stride():
