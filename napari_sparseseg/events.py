@@ -182,6 +182,84 @@ class ClassMapChecked:
 
 
 @dataclass(frozen=True)
+class PretextScored:
+    """How well a pretext task is solved, and how good the features are, on what is not learnt from.
+
+    Attributes
+    ----------
+    step
+        Training steps so far.
+    figure
+        "accuracy" (larger is better) or "error" (smaller is better).
+    value, trivial
+        The task's own figure, and what it is by chance or for the trivial answer.
+    alignment, uniformity
+        Of the features of two views of the same pieces (Wang & Isola 2020): smaller is better.
+    spread
+        How far apart features lie, 0 to 1.
+    collapsed
+        Whether the features say nearly the same of everything.
+    within_volume
+        Whether the volumes are those learnt from, for there are too few to keep one aside.
+    """
+
+    step: int
+    figure: str
+    value: float
+    trivial: float
+    alignment: float
+    uniformity: float
+    spread: float
+    collapsed: bool
+    within_volume: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PretextPictured:
+    """What a pretext task sees.
+
+    Attributes
+    ----------
+    names
+        Of the pictures: "input", "target", "prediction", or words of the task's own.
+    images
+        ``(N, Z, Y, X)``: the picture of each name; normalised intensities.
+    spacing
+        Voxel size in mm ``(Z, Y, X)``.
+    """
+
+    names: tuple[str, ...]
+    images: NDArray[np.float32]
+    spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class EncoderTrained:
+    """A pre-trained encoder was written to `folder`."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class EncoderProbed:
+    """How well labels can be told from an encoder's features by a linear classifier.
+
+    Attributes
+    ----------
+    folder
+        Of the encoder; empty for one with random weights.
+    dice
+        Mean Dice over the classes, on labels that it was not fitted to.
+    per_class
+        The same by class name.
+    """
+
+    folder: str
+    dice: float
+    per_class: dict[str, float]
+
+
+@dataclass(frozen=True)
 class WorkerReady:
     """The worker process has loaded its libraries and computes on `device`."""
 
@@ -293,6 +371,10 @@ Event = (
     | ClassifierTrained
     | ClassMapMade
     | ClassMapChecked
+    | PretextScored
+    | PretextPictured
+    | EncoderTrained
+    | EncoderProbed
     | WorkerReady
     | ImageReady
     | Waiting
