@@ -30,8 +30,11 @@ from napari_sparseseg.boxes import check_boxes, label_boxes
 from napari_sparseseg.cases import Case
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.dense_crf import refine_steps
+from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
+from napari_sparseseg.encoder_start import check_encoder
 from napari_sparseseg.events import BoxRoundMade, Event, Noted, StepDone, WindowDone, WorkDone
 from napari_sparseseg.inference import place_model, predict_region, predict_volume
+from napari_sparseseg.setting import split_several
 from napari_sparseseg.settings import (
     BoxConfig,
     CrfConfig,
@@ -39,7 +42,6 @@ from napari_sparseseg.settings import (
     NetworkConfig,
     RecursionConfig,
     TrainingConfig,
-    split_several,
 )
 from napari_sparseseg.training import train_network
 
@@ -82,6 +84,8 @@ def train_from_boxes(
     crf: CrfConfig | None = None,
     training: TrainingConfig | None = None,
     network: NetworkConfig | None = None,
+    *,
+    encoder: EncoderCheckpoint | None = None,
 ) -> Generator[Event, None, BoxTraining]:
     """Make labels of boxes, and let a network learn from them and mend them round by round.
 
@@ -93,7 +97,9 @@ def train_from_boxes(
         The classes.
     boxes, recursion, crf, training, network
         Settings; of `training` its seed, learning rate, batch size, patch size, flips, Dice weight, device
-        and precision are used.
+        and precision are used, and how gently it goes on with an encoder.
+    encoder
+        What the first round's network starts from, as `training.train_network` takes it.
 
     Returns
     -------
@@ -103,8 +109,8 @@ def train_from_boxes(
     Raises
     ------
     InputError
-        If boxes cannot be used (see `boxes.label_boxes`), what belongs to a volume has another shape, or the
-        labels cannot be trained on.
+        If boxes cannot be used (see `boxes.label_boxes`), what belongs to a volume has another shape, the
+        encoder is of another network, or the labels cannot be trained on.
     """
     work = _BoxTraining(
         cases,
@@ -114,6 +120,7 @@ def train_from_boxes(
         crf or CrfConfig(),
         training or TrainingConfig(),
         network or NetworkConfig(),
+        encoder,
     )
     yield from work.make_first_labels()
     for number in range(1, recursion.rounds + 1):
@@ -141,8 +148,11 @@ class _BoxTraining:
         crf: CrfConfig,
         training: TrainingConfig,
         network: NetworkConfig,
+        encoder: EncoderCheckpoint | None = None,
     ) -> None:
         check_boxed_cases(cases, table)
+        if encoder is not None and recursion.rounds:
+            check_encoder(encoder, network, cases[0].image.shape[0])
         self._cases = [replace(c, boxes=check_boxes(c.boxes, c.shape)) for c in cases]
         self._table = table
         self._config = boxes
@@ -151,7 +161,7 @@ class _BoxTraining:
         self._training = replace(
             training, seconds=0.0, steps=recursion.round_steps, preview_weight=0.0, held_out_share=0.0
         )
-        self._network = network
+        self._network, self._encoder = network, encoder
         self._denoise = frozenset(split_several(recursion.denoise))
         self._crf = crf
         self._regions = [find_box_region(c.boxes, c.shape) for c in self._cases]
@@ -191,7 +201,10 @@ class _BoxTraining:
             Case(c.image, c.spacing, labels, self._weigh(index), c.name, self._regions[index])
             for index, (c, labels) in enumerate(zip(self._cases, self._labels, strict=True))
         ]
-        work = train_network(cases, self._table, self._training, self._network, initial=self._model)
+        encoder = self._encoder if self._model is None else None
+        work = train_network(
+            cases, self._table, self._training, self._network, initial=self._model, encoder=encoder
+        )
         share = 0.8 * 0.8 / self._rounds
         words = f"Round {number} of {self._rounds}: learning"
         learnt = yield from _tell_share(work, self._done, share, words)

@@ -27,7 +27,8 @@ from napari_sparseseg.resampling import resample_image, resample_labels, shape_a
 
 Region = tuple[slice, slice, slice]
 
-_LATER_FIELDS = {"seeding", "expansion", "constraint"}  # that states saved before class maps lack
+_LATER_FIELDS = {"seeding", "expansion", "constraint", "encoder_rate", "encoder_share"}
+"""Settings that states saved by earlier versions lack."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,9 @@ from napari_sparseseg.classifier_bags import BagDrawer, BagSource, whole_bag
 from napari_sparseseg.classifier_cases import TaggedCase, prepare_volumes
 from napari_sparseseg.classifier_held_out import hold_out
 from napari_sparseseg.classifier_pooling import absence_loss, absent_features, bag_loss, pool_boxes
-from napari_sparseseg.encoders import Encoder, copy_encoder, encoder_of
+from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
+from napari_sparseseg.encoder_start import check_encoder, take_over
+from napari_sparseseg.encoders import encoder_of
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import ClassifierScored, Event, Noted, StepDone
 from napari_sparseseg.learner import one_cycle
@@ -59,7 +61,7 @@ def train_classifier(
     config: ClassifierConfig,
     network: NetworkConfig | None = None,
     *,
-    initial: Encoder | None = None,
+    initial: EncoderCheckpoint | None = None,
 ) -> Generator[Event, None, Classifier]:
     """Train a classifier on image-level labels.
 
@@ -79,7 +81,7 @@ def train_classifier(
     network
         The network whose encoder it gets.
     initial
-        A trained encoder to start from; what fits of it is copied.
+        An encoder to start from; what fits of it is copied.
 
     Returns
     -------
@@ -88,7 +90,8 @@ def train_classifier(
     Raises
     ------
     InputError
-        If there is nothing to learn from, or the volumes do not belong together, or it diverges.
+        If there is nothing to learn from, the volumes do not belong together, the encoder is of another
+        network, or it diverges.
     """
     training = _Training(cases, table, config, network or NetworkConfig())
     for reason in training.not_learnt:
@@ -167,16 +170,12 @@ class _Training:
             fused=self._device.type != "mps",
         )
 
-    def start_from(self, initial: Encoder) -> str:
+    def start_from(self, initial: EncoderCheckpoint) -> str:
         """Take over the weights of an encoder; return in a sentence how much of them."""
-        report = copy_encoder(initial, self._network.encoder, self._plan)
+        check_encoder(initial, self._network_config, self._channels)
+        taken = take_over(initial, self._network.encoder, self._plan, self._data.spacing)
         self._average = AveragedModel(self._network, avg_fn=_average)
-        total = report.copied + len(report.left)
-        if not report.copied:
-            return "The encoder to start from fits no part of this network; its weights are not used."
-        return (
-            f"The classifier starts from an encoder: {report.copied} of its {total} weights are taken over."
-        )
+        return taken.sentence
 
     def step(self) -> Generator[Event, None, None]:
         """Take one training step; when the GPU's memory is too small, with less, and say so."""

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,25 @@ _WARM_UP = 0.15
 _AVERAGE_DECAY = 0.99
 _WEIGHT_DECAY = 1e-4
 _GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True)
+class Gentleness:
+    """Parameters that learn at another rate in the first part of a training.
+
+    Attributes
+    ----------
+    names
+        Of the parameters, in the network.
+    factor
+        Of the learning rate.
+    share
+        How long that part is, as a share of the training.
+    """
+
+    names: frozenset[str]
+    factor: float
+    share: float
 
 
 class Learner:
@@ -29,21 +50,35 @@ class Learner:
         Where and how to compute.
     learning_rate
         Peak of the one-cycle schedule.
+    gently
+        Which parameters learn at another rate at first; None: none.
     """
 
     def __init__(
-        self, network: nn.Module, device: torch.device, precision: Precision, learning_rate: float
+        self,
+        network: nn.Module,
+        device: torch.device,
+        precision: Precision,
+        learning_rate: float,
+        gently: Gentleness | None = None,
     ) -> None:
         self.device = device
         self.precision = precision
         self.network = precision.place(network, device).train()
         self._peak = learning_rate
+        self._gently = gently or Gentleness(frozenset(), 1.0, 0.0)
         self._parameters = list(self.network.parameters())
         self._average = [parameter.detach().clone() for parameter in self._parameters]
+        groups = [{"params": params} for params in self._part()]
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=device.type != "mps"
+            groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=device.type != "mps"
         )
         self._steps = 0
+
+    def _part(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Return the parameters that always learn alike, and the others."""
+        named, apart = list(self.network.named_parameters()), self._gently.names
+        return [p for name, p in named if name not in apart], [p for name, p in named if name in apart]
 
     def step(
         self,
@@ -66,8 +101,9 @@ class Learner:
         further
             Terms of the loss beside the labels': functions of the logits ``(B, K, Z, Y, X)``.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._peak * one_cycle(progress)
+        factor = self._gently.factor if progress < self._gently.share else 1.0
+        for group, slower in zip(self._optimizer.param_groups, (1.0, factor), strict=True):
+            group["lr"] = self._peak * one_cycle(progress) * slower
         self._optimizer.zero_grad(set_to_none=True)  # first: a step that ran out of memory leaves some
         with self.precision.autocast(self.device):
             logits = self.network(self.precision.arrange(image))
@@ -94,13 +130,14 @@ class Learner:
         """Return a learner that goes on with these weights on the CPU, in float32."""
         network = self.network.cpu()
         cpu = torch.device("cpu")
-        return Learner(network, cpu, Precision("float32", channels_last=False), self._peak)
+        return Learner(network, cpu, Precision("float32", channels_last=False), self._peak, self._gently)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a later `load_state` needs to go on exactly here."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"average.{i}": average for i, average in enumerate(self._average)}
-        for i, values in self._optimizer.state_dict()["state"].items():
+        for i, parameter in enumerate(self._parameters):  # the optimiser has them in another order
+            values = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in values.items()}
         tensors["steps"] = torch.tensor(self._steps)
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
@@ -113,12 +150,25 @@ class Learner:
                 average.copy_(tensors[f"average.{i}"])
         description = self._optimizer.state_dict()
         description["state"] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                description["state"].setdefault(int(index), {})[key] = tensor
+        order = {parameter: place for place, parameter in enumerate(chain(*self._part()))}
+        places = [order[parameter] for parameter in self._parameters]
+        for name, tensor in with_prefix(tensors, "optimizer.").items():
+            index, key = name.split(".")
+            description["state"].setdefault(places[int(index)], {})[key] = tensor
         self._optimizer.load_state_dict(description)
+        lay_out_moments(self._optimizer)
         self._steps = int(tensors["steps"])
+
+
+def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Give what an optimiser remembers of each parameter that parameter's memory format.
+
+    A state that was read has lost it, and a fused optimiser takes the numbers in the order they lie in.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def one_cycle(progress: float) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sparseseg.annotation import BACKGROUND, ClassTable
+from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.cases import Region
 from napari_sparseseg.checkpoint import save_model
 from napari_sparseseg.errors import InputError
@@ -32,14 +32,15 @@ from napari_sparseseg.events import (
 from napari_sparseseg.image_labels import ImageLabel
 from napari_sparseseg.live_answer import FIRST_STEPS, choose_answer, slabs
 from napari_sparseseg.live_classifier import LiveClassifier
+from napari_sparseseg.live_image import MORE_LABELS, LiveImage
 from napari_sparseseg.live_labels import LiveLabels
 from napari_sparseseg.live_lesson import check_round, give_lesson
 from napari_sparseseg.live_picture import LivePicture, edges_of
 from napari_sparseseg.live_preview import FittedPreview
 from napari_sparseseg.live_round import LiveRound, make_round
+from napari_sparseseg.live_start import LiveStart
 from napari_sparseseg.live_state import LiveState
-from napari_sparseseg.networks import choose_device, to_triple
-from napari_sparseseg.normalisation import Normalisation, fit_normalisation
+from napari_sparseseg.networks import choose_device
 from napari_sparseseg.regions import contains, find_region, thin_box
 from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
 
@@ -48,7 +49,6 @@ _LEAST_MARGIN = 8  # voxels between labelled foreground and the region's border
 _VIEW_SECONDS = 1.5
 _REST_SECONDS = 2.0
 _LESSON_SECONDS = 10.0
-_MORE_LABELS = 2.0
 _TOO_FEW = "Paint a few strokes of background and of at least one more class."
 _DONE = "The network has learnt what these labels teach; correct it where it is wrong and it goes on."
 
@@ -84,17 +84,15 @@ class LiveSession:
         name: str = "",
         state_folder: Path | None = None,
     ) -> None:
-        self._image, self._spacing, self._name = image, spacing, name
-        shape = to_triple(image.shape[1:])
+        self._image, self._name = LiveImage(image, spacing), name
+        shape = self._image.shape
         self._labels = LiveLabels(shape, table)
         self._picture = LivePicture(prediction, uncertainty, self._labels)
-        self._state = LiveState()
+        self._state, self._start = LiveState(), LiveStart()
         self._training, self._network, self._inference = LIVE_TRAINING, NetworkConfig(), InferenceConfig()
-        self._normalisation = Normalisation((None,) * image.shape[0])
         self._whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
         self._region: Region = self._whole
         self._wanted: Region | None = None
-        self._windowed = 0  # labelled foreground voxels that the window of a CT was fitted to
         self._view = (0, shape[0] // 2)
         self._running = False
         self._view_due = self._pass_due = self._lesson_due = self._state_due = False
@@ -165,7 +163,7 @@ class LiveSession:
 
     def look(self, axis: int, index: int) -> None:
         """Show this slice first: the user looks at it."""
-        if (axis, index) != self._view and axis in range(3) and 0 <= index < self._image.shape[1 + axis]:
+        if (axis, index) != self._view and axis in range(3) and 0 <= index < self._image.shape[axis]:
             self._view = (axis, index)
             self._view_due = self._refresh is not None or self._pass_due
 
@@ -174,6 +172,21 @@ class LiveSession:
         self._pass_due |= self._running and not running and self._round is not None
         self._state_due |= self._running and not running
         self._running = running
+
+    def start_from(self, folder: Path | None) -> None:
+        """Let networks start from the encoder in `folder`, None for random weights; learn anew if it changes.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or is of other channels; then they start from random weights.
+        """
+        before = self._start.chosen
+        try:
+            self._start.choose(folder, self._image.channels)
+        finally:
+            if self._round is not None and self._start.chosen != before:
+                self.restart()
 
     def restart(self) -> None:
         """Forget the network; learn anew from the labels."""
@@ -214,14 +227,15 @@ class LiveSession:
 
     def run(self) -> Generator[Event, None, None]:
         """Work without end; yields `Waiting` when there is nothing to do."""
-        self._normalised = self._normalisation.apply(self._image)
-        yield from self._classifier.describe(self._normalised, self._whole)
+        self._image.prepare()
+        yield from self._classifier.describe(self._image.normalised, self._whole)
         yield ImageReady()
         while True:
             if self._labels.stale:
                 yield from self._take_in()
             if self._state_due or self._state.due:
-                yield from self._save_quietly()
+                self._state_due = False
+                yield from self._state.save_quietly(self._round)
             fitted = self._classifier.fitted
             if fitted is None:
                 yield Waiting(_TOO_FEW)
@@ -229,13 +243,6 @@ class LiveSession:
                 yield from self._show_view(fitted)
             else:
                 yield from self._work(fitted)
-
-    def _save_quietly(self) -> Generator[Event, None, None]:
-        """Keep the state; a full disk must not end the session."""
-        try:
-            self.save_state()
-        except InputError as error:
-            yield Noted(f"The network's state could not be kept: {error}")
 
     def _take_in(self) -> Generator[Event, None, None]:
         """Answer changed labels: refit the preview, tell the network."""
@@ -259,32 +266,23 @@ class LiveSession:
     def _choose_region(self) -> Generator[Event, None, None]:
         """Look only at the labelled foreground and a margin."""
         annotation = self._labels.annotation
-        foreground = int((annotation > BACKGROUND).sum())
-        if self._round is None and not self._windowed <= foreground <= _MORE_LABELS * self._windowed:
-            self._windowed = foreground
-            yield from self._normalise(fit_normalisation([self._image], [annotation]))
+        if self._round is None and self._image.follow(annotation):
+            yield from self._classifier.look_at(self._image.normalised, self._region)
         wanted = find_region(annotation)
         closest = find_region(annotation, _LEAST_MARGIN)
         if self._wanted is None or (wanted != self._wanted and not contains(self._region, closest)):
             self._wanted = wanted
             yield from self._move_to(wanted)
 
-    def _normalise(self, normalisation: Normalisation) -> Generator[Event, None, None]:
-        """Bring the intensities of a CT to the window of the labelled organs; others stay as they are."""
-        if normalisation != self._normalisation:
-            self._normalisation = normalisation
-            self._normalised = normalisation.apply(self._image)
-            yield from self._classifier.look_at(self._normalised, self._region)
-
     def _move_to(self, region: Region) -> Generator[Event, None, None]:
         """Look at another region from now on; what lies outside it is background."""
         self._refresh = self._lesson = None
-        yield from self._classifier.look_at(self._normalised, region)
+        yield from self._classifier.look_at(self._image.normalised, region)
         self._region = region
         self._picture.clear_outside(region)
         if self._round is not None:
             labels = self._labels
-            self._round.set_region(self._normalised, region, labels.annotation, labels.sources)
+            self._round.set_region(self._image.normalised, region, labels.annotation, labels.sources)
 
     def _work(self, fitted: FittedPreview) -> Generator[Event, None, None]:
         """Do a little of what is next, and a step of training."""
@@ -382,20 +380,22 @@ class LiveSession:
         """Tell whether the labels have doubled since some were held out: only a new network is unbiased."""
         if learner.measuring or self._training.held_out_share == 0 or self._classifier.slices < 2:
             return False
-        return int((self._labels.annotation > 0).sum()) >= _MORE_LABELS * learner.labelled_at_start
+        return int((self._labels.annotation > 0).sum()) >= MORE_LABELS * learner.labelled_at_start
 
     def _begin_round(self) -> Generator[Event, None, None]:
         labels, self._round = self._labels, None
-        saved, problem = self._state.read_normalisation()
-        yield from self._normalise(saved or fit_normalisation([self._image], [labels.annotation]))
+        image, (saved, problem) = self._image, self._state.read_normalisation()
+        if image.normalise(saved or image.fit(labels.annotation)):
+            yield from self._classifier.look_at(image.normalised, self._region)
+        encoder, unfit = self._start.encoder_for(self._network, image.channels)
         learner = make_round(
-            image=self._normalised, normalisation=self._normalisation, spacing=self._spacing,
+            image=image.normalised, normalisation=image.normalisation, spacing=image.spacing,
             region=self._region, annotation=labels.annotation, sources=labels.sources, table=labels.table,
-            config=self._training, network_config=self._network, presence=labels.presence,
+            config=self._training, network_config=self._network, presence=labels.presence, encoder=encoder,
         )  # fmt: skip
         problem = problem or self._state.restore(learner, labels)
-        if problem:
-            yield Noted(problem)
+        taken = "" if learner.steps else learner.encoder_taken
+        yield from map(Noted, filter(None, (unfit, problem, taken)))
         self._round, self._rounds = learner, self._rounds + 1
         self._lesson, self._lesson_due, self._taught = None, True, -math.inf
         self._classifier.forget_partial()

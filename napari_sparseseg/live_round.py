@@ -19,10 +19,12 @@ from napari_sparseseg.annotation import (
 )
 from napari_sparseseg.cases import Case, Region, balance_classes
 from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
+from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
+from napari_sparseseg.encoder_start import hash_encoder, take_over
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.image_labels import Presence
 from napari_sparseseg.inference import PlacedNetwork, predict_box
-from napari_sparseseg.learner import Learner, with_prefix
+from napari_sparseseg.learner import Gentleness, Learner, with_prefix
 from napari_sparseseg.networks import (
     NetworkPlan,
     Precision,
@@ -79,11 +81,15 @@ class LiveRound:
         Settings; the number of steps is `HORIZON` where `config.steps` is 0.
     presence
         What image-level labels say of the whole volume.
+    encoder
+        What the network starts from, if `encoder_start.check_encoder` lets it pass; None: random weights.
 
     Attributes
     ----------
     presence
         May be changed at any time.
+    encoder_taken
+        What became of the encoder, in words.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class LiveRound:
         config: TrainingConfig,
         network_config: NetworkConfig,
         presence: Presence | None = None,
+        encoder: EncoderCheckpoint | None = None,
     ) -> None:
         self.table = table
         self.presence = presence
@@ -122,7 +129,12 @@ class LiveRound:
         network = self._new_network()
         channels = self._channels + 3 * self._position
         precision = choose_precision(config.precision, network, self._plan, channels, self._device)
-        self._learner = Learner(network, self._device, precision, config.learning_rate)
+        self.encoder_taken, self._gently, self._encoder_hash = "", None, hash_encoder(encoder)
+        if encoder is not None:
+            taken = take_over(encoder, network, self._plan, spacing)
+            self.encoder_taken = taken.sentence
+            self._gently = Gentleness(taken.names, config.encoder_rate, config.encoder_share)
+        self._learner = self._new_learner(network, precision)
         self._began = time.monotonic()
         strong = without_weak_labels(annotation, sources)
         held_out = choose_held_out([strong], config.held_out_share, self._random)[0]
@@ -141,6 +153,9 @@ class LiveRound:
     def _new_network(self) -> torch.nn.Module:
         channels = self._channels + 3 * self._position
         return build_network(self.network_config, self._plan, channels, len(self.table))
+
+    def _new_learner(self, network: torch.nn.Module, precision: Precision) -> Learner:
+        return Learner(network, self._device, precision, self.config.learning_rate, self._gently)
 
     @property
     def progress(self) -> float:
@@ -364,8 +379,7 @@ class LiveRound:
         before = self._plan
         try:
             self._plan = NetworkPlan.from_json(description["plan"])
-            precision = Precision(*description["precision"])
-            learner = Learner(self._new_network(), self._device, precision, self.config.learning_rate)
+            learner = self._new_learner(self._new_network(), Precision(*description["precision"]))
             learner.load_state(with_prefix(tensors, "learner."))
             steps, schedule = int(description["steps"]), int(description["schedule"])
             scores = {str(name): float(dice) for name, dice in description["scores"].items()}
@@ -387,7 +401,7 @@ class LiveRound:
     def _fingerprint(self) -> dict[str, Any]:
         return describe_round(
             self.table, self._channels, self._whole, self._spacing, self.network_config, self.config,
-            self.normalisation,
+            self.normalisation, self._encoder_hash,
         )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """Where a live session keeps its network, so that a later one goes on with it."""
 
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from napari_sparseseg.checkpoint import delete_tensors, read_tensors
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.events import Event, Noted
 from napari_sparseseg.live_labels import LiveLabels
 from napari_sparseseg.live_round import LiveRound
 from napari_sparseseg.normalisation import Normalisation
@@ -38,6 +40,13 @@ class LiveState:
         if self._folder is not None and learner is not None and learner.steps != self._steps:
             self._steps = learner.steps
             learner.save_state(self._folder)
+
+    def save_quietly(self, learner: LiveRound | None) -> Generator[Event, None, None]:
+        """Write the state as `save` does; a full disk must not end the session."""
+        try:
+            self.save(learner)
+        except InputError as error:
+            yield Noted(f"The network's state could not be kept: {error}")
 
     def forget(self) -> None:
         """Delete what was kept."""

@@ -23,8 +23,9 @@ def describe_round(
     network: NetworkConfig,
     training: TrainingConfig,
     normalisation: Normalisation,
+    encoder: str = "",
 ) -> dict[str, Any]:
-    """Return what a state must share with a round, as JSON gives it back."""
+    """Return what a state must share with a round, as JSON gives it back; `encoder` is the hash of one."""
     return {
         "format": _FORMAT,
         "classes": list(table.mask_values),
@@ -34,11 +35,13 @@ def describe_round(
         "network": network.to_json(),
         "training": training.to_json(),
         "normalisation": normalisation.to_json(),
+        "encoder": encoder,
     }
 
 
 def is_state_of(round_described: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-    """Tell whether a state is of a round; a setting unknown when it was written had its default then."""
+    """Tell whether a state is of a round; what was unknown when it was written had its default then."""
+    state = {"encoder": "", **state}
     training = state.get("training")
     if isinstance(training, dict):
         state = {**state, "training": {**TrainingConfig().to_json(), **training}}

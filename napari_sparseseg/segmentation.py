@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.cases import Case, check_cases, weigh_case, without_derived
 from napari_sparseseg.checkpoint import Model
-from napari_sparseseg.encoders import Encoder
+from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
 from napari_sparseseg.events import Event, Noted
 from napari_sparseseg.image_labels import ImageLabel
 from napari_sparseseg.inference import entropy, place_model, predict_region
@@ -74,7 +74,7 @@ def segment_volume(
     sources: NDArray[np.uint8] | None = None,
     image_labels: tuple[ImageLabel, ...] = (),
     outside_absent: bool = True,
-    encoder: Encoder | None = None,
+    encoder: EncoderCheckpoint | None = None,
 ) -> Generator[Event, None, Segmentation]:
     """Train on the labelled voxels of a volume and segment the rest of it.
 

@@ -25,12 +25,13 @@ from napari_sparseseg.cases import (
     prepare_case,
     weigh_case,
 )
-from napari_sparseseg.checkpoint import Model, delete_tensors, read_tensors, write_tensors
-from napari_sparseseg.encoders import Encoder, copy_encoder
+from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
+from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
+from napari_sparseseg.encoder_start import check_encoder, hash_encoder, take_over
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, HeldOutScored, Noted, PreviewReady, StepDone
 from napari_sparseseg.inference import PlacedNetwork
-from napari_sparseseg.learner import Learner, with_prefix
+from napari_sparseseg.learner import Gentleness, Learner, with_prefix
 from napari_sparseseg.networks import (
     NetworkPlan,
     Precision,
@@ -87,7 +88,7 @@ def train_network(
     network_config: NetworkConfig | None = None,
     *,
     initial: Model | None = None,
-    encoder: Encoder | None = None,
+    encoder: EncoderCheckpoint | None = None,
     state_folder: Path | None = None,
     resume: bool = False,
 ) -> Generator[Event, None, TrainingResult]:
@@ -112,9 +113,10 @@ def train_network(
     initial
         Start from this model's weights instead of random ones.
     encoder
-        Start from this encoder's weights: a classifier's, for instance.
+        Start from this encoder's weights; they learn at `TrainingConfig.encoder_rate` at first.
     state_folder
-        Where to keep what resuming needs: written every half minute, and on stopping.
+        Where to keep what resuming needs: written every half minute, on stopping and at the end.  Delete it
+        by `checkpoint.delete_tensors` when the model is written: until then it is all there is.
     resume
         Go on from `state_folder`.
 
@@ -125,7 +127,8 @@ def train_network(
     Raises
     ------
     InputError
-        If the labels or channels cannot be trained on, or the state belongs to other data.
+        If the labels or channels cannot be trained on, the encoder is of another network, or the state
+        belongs to other data.
     """
     training = _Training(cases, table, config, network_config or NetworkConfig(), initial, encoder)
     state = training.read_state(state_folder) if resume and state_folder is not None else None
@@ -151,7 +154,7 @@ def train_network(
     if training.steps == 0:
         yield Noted("There was no time to train the network; give more --seconds.")
     if state_folder is not None:
-        delete_tensors(state_folder / "state")
+        training.save_state(state_folder)
     return training.result()
 
 
@@ -165,7 +168,7 @@ class _Training:
         config: TrainingConfig,
         network_config: NetworkConfig,
         initial: Model | None,
-        encoder: Encoder | None,
+        encoder: EncoderCheckpoint | None,
     ) -> None:
         if (config.seconds > 0) == (config.steps > 0):
             raise InputError("training needs a number of seconds or a number of steps; give one of the two.")
@@ -185,7 +188,6 @@ class _Training:
         z, y, x = np.median([case.spacing for case in cases], axis=0).tolist()
         self._spacing = initial.spacing if initial else (z, y, x)
         self._cases = [prepare_case(case, self._normalisation, self._spacing, len(table)) for case in cases]
-        self.encoder_taken = ""
         self._build_learner(initial, encoder)
         # With the plan as it is before memory may run out: that shrinks it.
         said = [(c.image_labels, c.outside_absent) for c in cases] if config.expansion else []
@@ -205,7 +207,7 @@ class _Training:
         self._scores: dict[str, float] = {}
         self._best: dict[str, Tensor] = {}
 
-    def _build_learner(self, initial: Model | None, encoder: Encoder | None) -> None:
+    def _build_learner(self, initial: Model | None, encoder: EncoderCheckpoint | None) -> None:
         config = self._config
         self._device = choose_device(config.device)
         self._channels = self._cases[0].image.shape[0]
@@ -221,11 +223,18 @@ class _Training:
             network = self._new_network()
         if encoder is not None and initial is not None:
             raise InputError("training starts from a model or from an encoder; give one of the two.")
+        self.encoder_taken, self._gently, self._encoder_hash = "", None, hash_encoder(encoder)
         if encoder is not None:
-            self.encoder_taken = _take_over(encoder, network, self._plan)
+            check_encoder(encoder, self._network_config, self._channels)
+            taken = take_over(encoder, network, self._plan, self._spacing)
+            self.encoder_taken = taken.sentence
+            self._gently = Gentleness(taken.names, config.encoder_rate, config.encoder_share)
         channels = self._channels + 3 * self._position
         self._precision = choose_precision(config.precision, network, self._plan, channels, self._device)
-        self._learner = Learner(network, self._device, self._precision, config.learning_rate)
+        self._learner = self._new_learner(network)
+
+    def _new_learner(self, network: torch.nn.Module) -> Learner:
+        return Learner(network, self._device, self._precision, self._config.learning_rate, self._gently)
 
     def _new_network(self) -> torch.nn.Module:
         channels = self._channels + 3 * self._position
@@ -342,6 +351,7 @@ class _Training:
             "labelled_voxels": sum(int((case.annotation > 0).sum()) for case in self._cases),
             "held_out_dice": self._scores,
             "measured_by_derived": self._derived,
+            "encoder": self.encoder_taken,
             "settings": self._config.to_json(),
             "device": str(self._device),
             "precision": self._precision.dtype,
@@ -359,6 +369,7 @@ class _Training:
         description = {
             "format": _STATE_FORMAT,
             "data": self._fingerprint,
+            "encoder": self._encoder_hash,
             "plan": self._plan.to_json(),
             "steps": self.steps,
             "elapsed": time.monotonic() - self._start,
@@ -373,10 +384,12 @@ class _Training:
     def read_state(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read what `save_state` wrote and check that it belongs to this data and these settings."""
         tensors, description = read_tensors(folder / "state")
-        if description.get("format") != _STATE_FORMAT or description.get("data") != self._fingerprint:
+        encoder = description.get("encoder", self._encoder_hash)  # which old states lack
+        wanted = (_STATE_FORMAT, self._fingerprint, self._encoder_hash)
+        if (description.get("format"), description.get("data"), encoder) != wanted:
             raise InputError(
-                f"{folder} holds a training of other volumes, labels or settings; train anew, or start from "
-                "its model with --init."
+                f"{folder} holds a training of other volumes, labels or settings, or from another encoder; "
+                "train anew, or start from its model with --init."
             )
         return tensors, description
 
@@ -387,8 +400,7 @@ class _Training:
             self._plan = NetworkPlan.from_json(description["plan"])
             self.start_phase()
             self._precision = Precision(*description["precision"])
-            network, rate = self._new_network(), self._config.learning_rate
-            self._learner = Learner(network, self._device, self._precision, rate)
+            self._learner = self._new_learner(self._new_network())
             self._learner.load_state(with_prefix(tensors, "learner."))
             self._best = with_prefix(tensors, "best.")
             self.steps = int(description["steps"])
@@ -398,14 +410,3 @@ class _Training:
             self._random.bit_generator.state = description["random"]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"the saved state of the training is damaged ({error}); train anew.") from error
-
-
-def _take_over(encoder: Encoder, network: torch.nn.Module, plan: NetworkPlan) -> str:
-    """Copy an encoder's weights into a network; return what was done in a sentence."""
-    report = copy_encoder(encoder, network, plan)
-    if report.copied == 0:
-        raise InputError(
-            "the encoder to start from does not fit the network; choose the architecture and the size that "
-            "it was trained with."
-        )
-    return f"The encoder was taken over: {report.copied} of {report.copied + len(report.left)} weights."

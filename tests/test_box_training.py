@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from phantoms import TABLE, fix_precision, label_slices, make_image, make_truth, short_training
+from random_encoders import make_encoder
 
 from napari_sparseseg import box_training
 from napari_sparseseg.annotation import SOURCE_WEIGHTS, ClassTable
@@ -38,10 +39,12 @@ def boxed_case(size=18, seed=0, spacing=UNIT, shift=0, **known):
     return BoxedCase(make_image(truth, seed), spacing, boxes_of_labels(truth + 1), **known)
 
 
-def start(cases, method="box", denoise=ALL, rounds=1, steps=2, seed=0, reset_share=0.1, table=TABLE):
+def start(
+    cases, method="box", denoise=ALL, rounds=1, steps=2, seed=0, reset_share=0.1, table=TABLE, **options
+):
     recursion = RecursionConfig(rounds, steps, denoise, reset_share)
     training = short_training(seed=seed)
-    return train_from_boxes(cases, table, BoxConfig(method, seed=seed), recursion, None, training)
+    return train_from_boxes(cases, table, BoxConfig(method, seed=seed), recursion, None, training, **options)
 
 
 def work(cases, *arguments, **options):
@@ -159,15 +162,17 @@ def test_which_boxes_fell_back_is_told_by_case():
 
 def test_each_round_goes_on_with_the_network_of_the_one_before(monkeypatch):
     train, seen, models = box_training.train_network, [], []
+    source = make_encoder()
 
-    def spy(cases, table, config, network, *, initial):
+    def spy(cases, table, config, network, *, initial, encoder):
+        assert encoder is (source if initial is None else None)
         seen.append((initial, config))
-        result = yield from train(cases, table, config, network, initial=initial)
+        result = yield from train(cases, table, config, network, initial=initial, encoder=encoder)
         models.append(result.model)
         return result
 
     monkeypatch.setattr(box_training, "train_network", spy)
-    made, _, _ = work(boxed_case(), rounds=3)
+    made, _, _ = work(boxed_case(), rounds=3, encoder=source)
     assert [model for model, _ in seen] == [None, *models[:2]]
     assert made.model is models[2]
     for _, config in seen:

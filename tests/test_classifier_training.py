@@ -3,15 +3,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from random_encoders import make_encoder
 
 from napari_sparseseg import classifier_training
 from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.classifier import save_classifier
 from napari_sparseseg.classifier_training import TaggedCase, find_threshold, train_classifier
-from napari_sparseseg.encoders import encoder_of
+from napari_sparseseg.encoder_checkpoint import load_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import ClassifierScored, Noted, StepDone, finish
 from napari_sparseseg.image_labels import ImageLabel
-from napari_sparseseg.networks import build_network, plan_network
 from napari_sparseseg.settings import ClassifierConfig, NetworkConfig
 
 TABLE = ClassTable.from_values([1], {1: "ball"})
@@ -194,19 +195,22 @@ def test_what_cannot_be_learnt_is_noted_and_the_rest_learnt():
     assert answer[0, 1] == 0
 
 
-def test_a_trained_encoder_is_taken_over(trained):
+def test_a_trained_encoder_is_taken_over(trained, tmp_path):
     classifier, _ = trained
     config = ClassifierConfig(classifier_steps=1, classifier_rate=1e-6, device="cpu")
-    again, events = train([case(seed=1)], config=config, initial=classifier.build().encoder)
-    assert any("weights are taken over" in event.text for event in events if isinstance(event, Noted))
+    save_classifier(tmp_path, classifier)
+    again, events = train([case(seed=1)], config=config, initial=load_encoder(tmp_path))
+    told = [event.text for event in events if isinstance(event, Noted)]
+    assert any("(classifier, 1 volume, 40 steps) was taken over" in text for text in told)
     for name, weight in again.weights.items():
         if name.startswith("encoder"):
             torch.testing.assert_close(weight, classifier.weights[name], atol=1e-4, rtol=0)
-    other = NetworkConfig(architecture="dynunet")
-    plan = plan_network((32, 32, 32), (1.0, 1.0, 1.0), other, 32**3)
-    strange = encoder_of(build_network(other, plan, 1, 2), plan)
-    _, events = train([case(seed=1)], config=config, initial=strange)
-    assert any("fits no part" in event.text for event in events if isinstance(event, Noted))
+    for strange, words in (
+        (make_encoder(NetworkConfig("dynunet")), "architecture dynunet"),
+        (make_encoder(channels=2), "takes 2 channels"),
+    ):
+        with pytest.raises(InputError, match=words):
+            train([case(seed=1)], config=config, initial=strange)
 
 
 def test_without_memory_it_goes_on_with_less(monkeypatch):

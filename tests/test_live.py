@@ -4,11 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from phantoms import make_image, make_truth, mean_dice
+from random_encoders import make_encoder
 
 from napari_sparseseg import live as live_module
 from napari_sparseseg import live_lesson, live_preview, live_round
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.checkpoint import load_model
+from napari_sparseseg.encoder_checkpoint import save_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
     HeldOutScored,
@@ -684,10 +686,75 @@ def test_a_state_from_before_a_setting_was_there_is_gone_on_with(tmp_path):
     path = tmp_path / "state.json"
     description = json.loads(path.read_text())
     inner = description.get("training", description)
-    for name in ("seeding", "expansion", "constraint"):
+    for name in ("seeding", "expansion", "constraint", "encoder_rate", "encoder_share"):
         del inner[name]
+    del description["encoder"]
     path.write_text(json.dumps(description))
     again = started(folder=tmp_path)
     again.paint_slice(9)
     again.session.train(True)
     assert again.until(StepDone)[-1].step == 4
+
+
+def learning(folder=None, encoder=None):
+    """A session whose network has taken its first step, and what it has said by then."""
+    live = started(folder=folder)
+    if encoder is not None:
+        live.session.start_from(encoder)
+    live.paint_slice(9)
+    live.session.train(True)
+    return live, live.until(StepDone)
+
+
+def test_the_network_starts_from_an_encoder_and_is_learnt_anew_where_that_changes(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, seed in ((first, 1), (second, 2)):
+        save_encoder(folder, make_encoder(seed=seed))
+    live, events = learning(encoder=first)
+    assert sum("was taken over" in note.text for note in of_kind(events, Noted)) == 1
+    assert live.until(StepDone)[-1].step == 2
+    live.session.start_from(first)
+    assert live.until(StepDone)[-1].step == 3
+    for folder, told in ((second, 1), (None, 0)):
+        live.session.start_from(folder)
+        events = live.until(StepDone)
+        assert events[-1].step == 1
+        assert sum("was taken over" in note.text for note in of_kind(events, Noted)) == told
+
+
+def test_an_encoder_that_is_of_no_use_is_told_and_the_network_starts_at_random(tmp_path):
+    good, two, other = tmp_path / "good", tmp_path / "two", tmp_path / "other"
+    save_encoder(good, make_encoder())
+    save_encoder(two, make_encoder(channels=2))
+    save_encoder(other, make_encoder(NetworkConfig("dynunet")))
+    live, _ = learning(encoder=good)
+    for folder, words in ((tmp_path / "nowhere", "no readable encoder"), (two, "takes 2 channels")):
+        live.session.start_from(good)
+        live.until(StepDone)
+        with pytest.raises(InputError, match=words):
+            live.session.start_from(folder)
+        events = live.until(StepDone)
+        assert events[-1].step == 1
+        assert not any("was taken over" in note.text for note in of_kind(events, Noted))
+    live.session.start_from(other)  # the settings of the network may still follow
+    notes = [note.text for note in of_kind(live.until(StepDone), Noted)]
+    assert any("starts from random weights" in text and "architecture dynunet" in text for text in notes)
+    live.session.configure(QUICK, NetworkConfig("dynunet"), InferenceConfig())
+    assert any("was taken over" in note.text for note in of_kind(live.until(StepDone), Noted))
+
+
+def test_a_state_is_gone_on_with_only_from_the_encoder_that_it_began_with(tmp_path):
+    encoder, other, state = tmp_path / "encoder", tmp_path / "other", tmp_path / "state"
+    save_encoder(encoder, make_encoder(seed=1))
+    save_encoder(other, make_encoder(seed=2))
+    live, _ = learning(state, encoder)
+    live.session.close()
+    again, events = learning(state, encoder)
+    assert events[-1].step == 2
+    assert not any("was taken over" in note.text for note in of_kind(events, Noted))
+    again.session.close()
+    for chosen in (other, None):
+        changed, events = learning(state, chosen)
+        assert events[-1].step == 1
+        assert any("other classes or settings" in note.text for note in of_kind(events, Noted))
+        changed.session.close()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from phantoms import TABLE, fix_precision, make_case, mean_dice, short_training
+from random_encoders import make_encoder
 
 from napari_sparseseg import training
 from napari_sparseseg.annotation import ClassTable, source_code
@@ -99,7 +100,9 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, stop_after, axial, p
     assert losses(rest) == losses(events)[stop_after:]
     assert same_weights(whole, resumed)
     assert resumed.held_out_dice == whole.held_out_dice
-    assert not list(tmp_path.iterdir())
+    again, nothing = train([case], config, state_folder=tmp_path, resume=True)  # its model was not written
+    assert losses(nothing) == []
+    assert same_weights(whole, again)
 
 
 def test_stopping_after_every_step_never_changes_the_result(tmp_path):
@@ -148,10 +151,12 @@ def test_a_state_written_before_there_were_settings_for_class_maps_can_be_resume
     description = json.loads(path.read_text())
     prepared = prepare_case(case, whole.model.normalisation, case.spacing)
     settings = repr((config, NetworkConfig(), TABLE, whole.model.plan))
-    before, after = settings.split(", seeding=1.0, expansion=0.0, constraint=0.0")
+    later = ", encoder_rate=0.1, encoder_share=0.2, seeding=1.0, expansion=0.0, constraint=0.0"
+    before, after = settings.split(later)
     digest = hashlib.sha256((before + after).encode())
     digest.update(prepared.annotation.tobytes())
     digest.update(np.ascontiguousarray(prepared.image[:, ::4, ::4, ::4]).tobytes())
+    del description["encoder"]
     path.write_text(json.dumps({**description, "data": digest.hexdigest()}))
     resumed, _ = train([case], config, state_folder=tmp_path, resume=True)
     assert same_weights(whole, resumed)
@@ -355,13 +360,19 @@ def test_an_encoder_is_taken_over_and_told_of(spacing):
     config = short_training(steps=1, learning_rate=1e-6)
     plain, _ = train([case], config)
     assert plain.model.position == (spacing[0] > 1)
-    source = encoder_of(train([case], replace(config, seed=5))[0].model.build(), plain.model.plan)
+    source = make_encoder(plan=plain.model.plan, spacing=spacing)
     taken, events = train([case], config, encoder=source)
     told = [event.text for event in events if isinstance(event, Noted)]
-    assert any(text.startswith("The encoder was taken over: ") for text in told)
-    encoder = encoder_of(taken.model.build(), taken.model.plan).state_dict()
-    for name, tensor in source.state_dict().items():
-        torch.testing.assert_close(encoder[name], tensor, atol=1e-4, rtol=0)
+    (sentence,) = [
+        text for text in told if text.startswith("The encoder (masked_autoencoder, 3 volumes, 2,0")
+    ]
+    assert taken.model.summary["encoder"] == sentence
+    assert plain.model.summary["encoder"] == ""
+    assert ("position channels" in sentence) == plain.model.position
+    for name, tensor in encoder_weights(taken).items():
+        known = source.weights[name]
+        part = tensor[:, : known.shape[1]] if tensor.ndim == 5 else tensor
+        torch.testing.assert_close(part, known, atol=1e-4, rtol=0)
     others = {name: t for name, t in taken.model.weights.items() if name.startswith("model.2")}
     assert others
     for name, tensor in others.items():  # the rest is as it would be without
@@ -371,12 +382,75 @@ def test_an_encoder_is_taken_over_and_told_of(spacing):
 def test_an_encoder_of_another_network_is_refused():
     case, _ = make_case()
     config = short_training(steps=1)
-    other, _ = train([case], config, network_config=NetworkConfig("segresnet"))
-    source = encoder_of(other.model.build(), other.model.plan)
-    with pytest.raises(InputError, match="does not fit the network"):
-        train([case], config, encoder=source)
+    with pytest.raises(InputError, match="architecture segresnet and the size small"):
+        train([case], config, encoder=make_encoder(NetworkConfig("segresnet")))
+    with pytest.raises(InputError, match="takes 2 channels and the image has 1"):
+        train([case], config, encoder=make_encoder(channels=2))
+    initial = train([case], config)[0].model
     with pytest.raises(InputError, match="one of the two"):
-        train([case], config, network_config=NetworkConfig("segresnet"), initial=other.model, encoder=source)
+        train([case], config, initial=initial, encoder=make_encoder())
+
+
+def encoder_weights(result):
+    return encoder_of(result.model.build(), result.model.plan).state_dict()
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_an_encoder_of_rate_zero_stays_as_it_was_in_the_first_share_only(architecture, monkeypatch):
+    case, _ = make_case()
+    network = NetworkConfig(architecture)
+    config = short_training(steps=10, encoder_rate=0.0, encoder_share=0.5, held_out_share=0.0)
+    seen, plain = [], training.take_step
+
+    def record(learner, *words, **options):
+        loss = plain(learner, *words, **options)
+        seen.append({name: tensor.clone() for name, tensor in learner.network.state_dict().items()})
+        return loss
+
+    monkeypatch.setattr(training, "take_step", record)
+    model = train([case], config, network_config=network, encoder=make_encoder(network))[0].model
+    source, target = make_encoder(network, plan=model.plan).weights, model.build()
+    trained = []
+    for state in seen:
+        target.load_state_dict(state)
+        inner = encoder_of(target, model.plan).state_dict()
+        trained.append([name for name, tensor in source.items() if not torch.equal(inner[name], tensor)])
+    assert trained[:5] == [[]] * 5
+    assert all(trained[5:])
+    last = [*seen[0]][-1]
+    assert not torch.equal(seen[0][last], seen[4][last])
+
+
+def test_an_encoder_of_rate_one_learns_like_the_rest_and_of_another_does_not():
+    case, _ = make_case()
+    config = short_training(steps=4, encoder_share=1.0, encoder_rate=1.0)
+    encoder = make_encoder()
+    alike, _ = train([case], config, encoder=encoder)
+    never, _ = train([case], replace(config, encoder_rate=0.1, encoder_share=0.0), encoder=encoder)
+    gently, _ = train([case], replace(config, encoder_rate=0.1), encoder=encoder)
+    assert same_weights(alike, never)
+    assert not same_weights(alike, gently)
+    without, _ = train([case], config)
+    plain, _ = train([case], replace(config, encoder_rate=0.1))
+    assert same_weights(without, plain)  # for there is no encoder
+
+
+def test_a_gentle_training_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path):
+    case, _ = make_case()
+    config = short_training(steps=8, encoder_share=0.5)
+    encoder = make_encoder()
+    whole, _ = train([case], config, encoder=encoder)
+    work = train_network([case], TABLE, config, encoder=encoder, state_folder=tmp_path)
+    for _ in range(2):
+        run_to_next_step(work)
+    work.close()
+    for other in (None, make_encoder(seed=8)):
+        with pytest.raises(InputError, match="another encoder"):
+            train([case], config, encoder=other, state_folder=tmp_path, resume=True)
+    resumed, events = train([case], config, encoder=encoder, state_folder=tmp_path, resume=True)
+    assert next(event.step for event in events if isinstance(event, StepDone)) == 3
+    assert not any("taken over" in event.text for event in events if isinstance(event, Noted))
+    assert same_weights(whole, resumed)
 
 
 def seeded(case):
