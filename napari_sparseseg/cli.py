@@ -33,6 +33,7 @@ from napari_sparseseg.cli_options import (
     with_settings,
 )
 from napari_sparseseg.cli_points import POINT_MM, CasePointsOption, PointMmOption, PointsOption
+from napari_sparseseg.cli_pretrain import pretrain
 from napari_sparseseg.cli_report import print_evaluation, print_report, volumes_ml
 from napari_sparseseg.cli_weak import (
     EncoderOption,
@@ -90,6 +91,7 @@ def segment(
     from napari_sparseseg.volume import check_writable, save_labels, save_map
 
     display = ProgressDisplay()
+    start = read_encoder(encoder)
     files = list(filter(None, (labels, seeds, points)))
     if not files:
         raise InputError("there is nothing to learn from; give --labels, --points or --seeds.")
@@ -104,7 +106,6 @@ def segment(
         point_mm=point_mm, unlabelled=unlabelled, names=names, frame=frame, spacing=spacing,
     )  # fmt: skip
     said = read_image_labels(image_labels, [image], [volume], table, display) if image_labels else [()]
-    network = settings_from(NetworkConfig, settings)
     result = display.run(
         segment_volume(
             volume.data,
@@ -112,12 +113,12 @@ def segment(
             case.annotation,
             table,
             _with_length(settings_from(TrainingConfig, settings), SEGMENT_SECONDS),
-            network,
+            settings_from(NetworkConfig, settings),
             settings_from(InferenceConfig, settings),
             sources=case.sources,
             image_labels=said[0],
             outside_absent=outside == "absent",
-            encoder=read_encoder(encoder, network, len(volume.data)) if encoder else None,
+            encoder=start,
         )
     )
     save_labels(out, mask_from_channels(result.channels, table), volume)
@@ -175,13 +176,13 @@ def train(
     **settings: Any,
 ) -> None:
     """Train a network on one or several sparsely labelled volumes."""
-    from napari_sparseseg.checkpoint import load_model, save_model
+    from napari_sparseseg.checkpoint import delete_tensors, load_model, save_model
     from napari_sparseseg.cli_progress import ProgressDisplay
     from napari_sparseseg.training import train_network
 
     display = ProgressDisplay()
     check_folder(out)
-    initial = load_model(init) if init else None
+    initial, start = load_model(init) if init else None, read_encoder(encoder)
     strokes = [split_case(text) for text in case or []]
     seeded = [split_case(text, "--seeds", "IMAGE=SEEDS") for text in seeds or []]
     pointed = [split_case(text, "--points", "IMAGE=POINTS") for text in points or []]
@@ -198,15 +199,13 @@ def train(
             replace(one, image_labels=labels, outside_absent=outside == "absent")
             for one, labels in zip(cases, said, strict=True)
         ]
-    network = settings_from(NetworkConfig, settings)
-    config = _with_length(settings_from(TrainingConfig, settings), TRAIN_SECONDS)
     work = train_network(
         cases,
         table,
-        config,
-        network,
+        _with_length(settings_from(TrainingConfig, settings), TRAIN_SECONDS),
+        settings_from(NetworkConfig, settings),
         initial=initial,
-        encoder=read_encoder(encoder, network, len(volumes[0].data)) if encoder else None,
+        encoder=start,
         state_folder=out,
         resume=resume,
     )
@@ -217,6 +216,7 @@ def train(
         display.say(f"Stopped; go on with the same command and --resume ({out})." if kept else "Stopped.")
         raise
     save_model(out, result.model)
+    delete_tensors(out / "state")
     report = {"model": str(out), "training": dict(result.model.summary)}
     lines = [f"Wrote the model to {out} after {result.model.summary['steps']} steps."]
     if result.held_out_dice:
@@ -404,6 +404,7 @@ def _with_length(config: TrainingConfig, seconds: float) -> TrainingConfig:
 
 app.command()(boxes)
 app.command()(cam)
+app.command()(pretrain)
 
 
 def main() -> None:

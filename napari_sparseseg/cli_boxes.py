@@ -26,6 +26,7 @@ from napari_sparseseg.cli_options import (
     with_settings,
 )
 from napari_sparseseg.cli_report import print_report, volumes_ml
+from napari_sparseseg.cli_weak import EncoderOption, read_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import BoxConfig, CrfConfig, NetworkConfig, RecursionConfig
 
@@ -66,6 +67,7 @@ def boxes(
     save_model: Annotated[
         Path | None, typer.Option(help="Folder to keep the last round's network in.")
     ] = None,
+    encoder: EncoderOption = None,
     unlabelled: UnlabelledOption = None,
     names: NamesOption = None,
     frame: FrameOption = None,
@@ -88,7 +90,12 @@ def boxes(
         raise InputError(
             "without rounds there is no network to save; give --rounds, or leave --save-model out."
         )
+    if encoder and not recursion.rounds:
+        raise InputError(
+            "without rounds there is no network to start from --encoder; give --rounds, or leave it out."
+        )
     display = ProgressDisplay()
+    start = read_encoder(encoder)
     inputs: list[str | Path] = [boxes, *filter(None, (labels, truth)), *split_channels(image)]
     if save_labels and save_labels.resolve() == out.resolve():
         raise InputError(f"--out and --save-labels are both {out}; give two files.")
@@ -115,6 +122,7 @@ def boxes(
                 settings_from(CrfConfig, settings),
                 TrainingConfig(seed=config.seed, device=recursion.device),
                 settings_from(NetworkConfig, settings),
+                encoder=start,
             )
         )
     )

@@ -26,6 +26,7 @@ from napari_sparseseg.cli_options import (
     with_settings,
 )
 from napari_sparseseg.cli_report import print_report
+from napari_sparseseg.cli_weak import EncoderOption, read_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import CamConfig, ClassifierConfig, CrfConfig, NetworkConfig, SeedConfig
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_sparseseg.checkpoint import Model
     from napari_sparseseg.classifier import Classifier
     from napari_sparseseg.cli_progress import ProgressDisplay
+    from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
     from napari_sparseseg.events import ClassifierScored, ClassMapChecked, Event
     from napari_sparseseg.image_labels import ImageLabel
     from napari_sparseseg.volume import Volume
@@ -86,6 +88,7 @@ def cam(
         bool,
         typer.Option("--check", help="Compare each map with those of networks whose weights are random."),
     ] = False,
+    encoder: EncoderOption = None,
     names: NamesOption = None,
     frame: FrameOption = None,
     spacing: SpacingOption = None,
@@ -106,6 +109,11 @@ def cam(
         partial_seeds=seeds and bool(classes) and image_labels is None,
         thresholds=(settings["background_threshold"], settings["object_threshold"]) if seeds else (0, 1),
     )
+    if encoder and (classifier or model):
+        raise InputError(
+            "a classifier starts from --encoder, and --classifier and --model train none; leave it out."
+        )
+    start = read_encoder(encoder)
     for folder in filter(None, (out, save_classifier)):
         check_folder(folder)
     subject = _load(classifier, model)
@@ -124,7 +132,7 @@ def cam(
     report: dict[str, Any] = {}
     lines: list[str] = []
     if subject is None:
-        subject, measured = _train(volumes, tags, table, settings, display)
+        subject, measured = _train(volumes, tags, table, settings, start, display)
         report["classifier"] = {"training": dict(subject.summary), **measured.to_json()}
         lines += measured.sentences(table)
         if save_classifier:
@@ -227,9 +235,10 @@ def _train(
     tags: "Sequence[tuple[ImageLabel, ...]]",
     table: "ClassTable",
     settings: Mapping[str, Any],
+    initial: "EncoderCheckpoint | None",
     display: "ProgressDisplay",
 ) -> "tuple[Classifier, _Measured]":
-    """Let a classifier learn from all volumes."""
+    """Let a classifier learn from all volumes, from an encoder that has learnt elsewhere if there is one."""
     from napari_sparseseg.classifier_training import TaggedCase, train_classifier
 
     measured = _Measured()
@@ -244,6 +253,7 @@ def _train(
         table,
         settings_from(ClassifierConfig, settings),
         settings_from(NetworkConfig, settings),
+        initial=initial,
     )
     return display.run(measured.watch(work)), measured
 

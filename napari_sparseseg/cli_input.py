@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from napari_sparseseg.volume import Volume
 
 
-def read_volume(text: str, frame: int | None, spacing: str | None, display: "ProgressDisplay") -> "Volume":
-    """Read ``a.nii.gz`` or, as channels, ``a.nii.gz,b.nii.gz``; what was noticed in reading is shown."""
+def read_volume(
+    text: str, frame: int | None, spacing: str | None, display: "ProgressDisplay | None"
+) -> "Volume":
+    """Read ``a.nii.gz`` or, as channels, ``a.nii.gz,b.nii.gz``; show what was noticed on `display`."""
     from napari_sparseseg.volume import load_volume
 
     parts = split_channels(text)
     volume = load_volume(parts[0] if len(parts) == 1 else parts, frame=frame, spacing=parse_spacing(spacing))
-    for note in volume.notes:
-        display.say(note)
+    if display is not None:
+        for note in volume.notes:
+            display.say(note)
     return volume
 
 

@@ -14,6 +14,7 @@ from napari_sparseseg.events import (
     Event,
     HeldOutScored,
     Noted,
+    PretextScored,
     PreviewReady,
     StepDone,
     WindowDone,
@@ -85,6 +86,9 @@ class ProgressDisplay:
                 self._detail = f"held-out Dice {dice:.2f}"
             case ClassifierScored(_, accuracy) if accuracy:
                 self._detail = f"held-out balanced accuracy {sum(accuracy.values()) / len(accuracy):.2f}"
+            case PretextScored():
+                words = f"{event.figure} {event.value:.2f} (trivial {event.trivial:.2f})"
+                self._detail = f"{words}  spread {event.spread:.2f}"
             case StepDone(step, loss, progress):
                 self._update("Training", progress, f"step {step}  loss {loss:.3f}  {self._detail}")
             case WorkDone(share, words):

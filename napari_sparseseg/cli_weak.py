@@ -1,4 +1,4 @@
-"""Weak labels on the command line: seeds, points, image-level labels, and the encoder of a classifier."""
+"""Weak labels on the command line: seeds, points, image-level labels; and an encoder to start from."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from napari_sparseseg.annotation import ClassTable
     from napari_sparseseg.cases import Case
     from napari_sparseseg.cli_progress import ProgressDisplay
-    from napari_sparseseg.encoders import Encoder
+    from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
     from napari_sparseseg.image_label_files import WrittenImageLabel
     from napari_sparseseg.image_labels import ImageLabel
-    from napari_sparseseg.settings import NetworkConfig
     from napari_sparseseg.volume import Volume
 
 ImageLabelsOption = Annotated[
@@ -36,7 +35,10 @@ OutsideOption = Annotated[
 ]
 EncoderOption = Annotated[
     Path | None,
-    typer.Option(help="Start from the encoder of the classifier in this folder (sparseseg cam wrote it)."),
+    typer.Option(
+        help="Start from the encoder in this folder, which sparseseg pretrain wrote, or from that of a "
+        "classifier, which sparseseg cam wrote."
+    ),
 ]
 
 _LARGEST_CLASS = 2**31 - 1
@@ -119,27 +121,21 @@ def read_image_labels(
     return labels
 
 
-def read_encoder(folder: Path, config: "NetworkConfig", channels: int) -> "Encoder":
-    """Read the encoder of a classifier; refuse one that is of another network than the one to be trained."""
-    from napari_sparseseg.classifier import load_classifier
+def read_encoder(folder: Path | None) -> "EncoderCheckpoint | None":
+    """Read the encoder to start from, if one is given."""
+    if folder is None:
+        return None
+    from napari_sparseseg.encoder_checkpoint import load_encoder
 
-    if (folder / "model.json").is_file():
+    written = [name for name in ("encoder", "classifier", "model") if (folder / f"{name}.json").is_file()]
+    if written == ["model"]:
         raise InputError(
-            f"{folder} holds a segmentation network; give one that sparseseg cam --save-classifier wrote."
+            f"{folder} holds a segmentation network; give a folder that sparseseg pretrain or sparseseg cam "
+            "--save-classifier wrote."
         )
-    classifier = load_classifier(folder)
-    if classifier.config != config:
-        had, wanted = classifier.config, config
-        raise InputError(
-            f"the encoder of {folder} is of a {had.size} {had.architecture} and the network to train is a "
-            f"{wanted.size} {wanted.architecture}; give --architecture {had.architecture} --size {had.size}."
-        )
-    if classifier.channels != channels:
-        raise InputError(
-            f"the encoder of {folder} takes {classifier.channels} channels and the volume has {channels}; "
-            "give the channels it was trained on."
-        )
-    return classifier.build().encoder
+    if not written:
+        raise InputError(f"{folder} holds no encoder; give a folder that sparseseg pretrain wrote.")
+    return load_encoder(folder)
 
 
 def read_cases(

@@ -8,6 +8,7 @@ from phantoms import make_image, make_truth
 
 from napari_sparseseg import cli
 from napari_sparseseg.cli_progress import ProgressDisplay
+from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import StepDone
 from napari_sparseseg.volume import load_labels, load_volume, save_labels, save_map, volume_from_array
 
@@ -111,6 +112,24 @@ def test_ctrl_c_keeps_the_state_and_resume_ends_with_the_same_weights(files, run
     weights = [(files / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
     assert weights[0] == weights[1]
     assert not (files / "parts" / "state.json").exists()
+
+
+def test_a_full_disk_at_the_end_of_a_training_loses_nothing(files, run, monkeypatch):
+    case, out = f"{files / 'image.nii.gz'}={files / 'sparse.nii.gz'}", files / "model"
+
+    def refuse(*_):
+        raise InputError("the disk is full; make room.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_sparseseg.checkpoint.save_model", refuse)
+        code, _, errors = run("train", "--case", case, "--out", out, *FAST)
+    assert code == 2
+    assert "full" in errors
+    assert (out / "state.json").exists()
+    code, told, _ = run("train", "--case", case, "--out", out, "--resume", *FAST)
+    assert code == 0
+    assert "Wrote the model" in told
+    assert not (out / "state.json").exists()
 
 
 def test_sparsify_and_evaluate_chain(files, run):

@@ -9,10 +9,12 @@ import nibabel
 import numpy as np
 import pytest
 from phantoms import fix_precision, make_image, make_truth
+from random_encoders import make_encoder
 
 from napari_sparseseg import cli
 from napari_sparseseg.box_files import NamedBox, save_boxes
 from napari_sparseseg.box_geometry import boxes_of_labels
+from napari_sparseseg.encoder_checkpoint import save_encoder
 from napari_sparseseg.settings import (
     BOX_METHODS,
     DENOISING,
@@ -148,6 +150,18 @@ def _inside(box, shape):
     mask = np.zeros(shape, bool)
     mask[box.region] = True
     return mask
+
+
+def test_the_first_round_starts_from_an_encoder(files, run):
+    save_encoder(files / "encoder", make_encoder(spacing=(2.0, 1.0, 1.0)))
+    words = usual(files, rounds=2, encoder=files / "encoder")
+    code, _, errors = run(*words, *FAST)
+    assert code == 0, errors
+    assert errors.count("was taken over: ") == 1
+    save_encoder(files / "encoder", make_encoder(channels=2))
+    code, _, errors = run(*words, *FAST)
+    assert code == 2
+    assert "takes 2 channels" in errors
 
 
 def test_any_round_can_be_kept(files, run):
@@ -348,6 +362,8 @@ def test_real_grids_of_all_kinds(tmp_path, run, kind):
         ({"keep": "first"}, "--keep first is no round"),
         ({"keep": "best"}, "--truth or --labels"),
         ({"save_model": "model"}, "no network to save"),
+        ({"encoder": "model"}, "no network to start from"),
+        ({"rounds": "1", "encoder": "image.nii.gz"}, "holds no encoder"),
         ({"out": "image.nii.gz"}, "is an input"),
         ({"out": "boxes.csv"}, "cannot be written"),
         ({"out": "mask.jpg"}, "cannot be written"),
@@ -368,7 +384,7 @@ def test_mistakes_end_with_one_sentence_and_code_2(files, run, changes, sentence
     (files / "highest.csv").write_text(f"{header},255,2,2,2,6,6,6,voxel\n")
     (files / "empty.csv").write_text(header)
     before = {path: path.read_bytes() for path in files.iterdir()}
-    paths = {"boxes", "out", "truth", "labels", "save_labels", "save_model"}
+    paths = {"encoder", "boxes", "out", "truth", "labels", "save_labels", "save_model"}
     code, out, errors = run(
         *usual(files, **{name: files / value if name in paths else value for name, value in changes.items()})
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from phantoms import TABLE, fix_precision, make_case, make_image, make_truth, short_training
+from random_encoders import make_encoder
 
 from napari_sparseseg import cli
 from napari_sparseseg.annotation import ClassTable
@@ -19,6 +20,7 @@ from napari_sparseseg.cam import ClassMap
 from napari_sparseseg.checkpoint import save_model
 from napari_sparseseg.cli_cam import CAUTION
 from napari_sparseseg.cli_cam_input import choose_classes, find_voxel, name_targets
+from napari_sparseseg.encoder_checkpoint import save_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import WorkDone, finish
 from napari_sparseseg.settings import (
@@ -244,6 +246,13 @@ def test_several_volumes_are_learnt_from_and_more_are_mapped(files, run):
     assert {path.name for path in (files / "maps").iterdir()} == {f"v{n}_ball_map.nii.gz" for n in range(3)}
 
 
+def test_a_classifier_starts_from_an_encoder(files, run):
+    save_encoder(files / "encoder", make_encoder(spacing=(2.0, 1.0, 1.0)))
+    code, _, errors = run(*usual(files, "--encoder", files / "encoder"))
+    assert code == 0, errors
+    assert "The encoder (masked_autoencoder, 3 volumes, 2,000 steps) was taken over: " in errors
+
+
 @pytest.mark.parametrize("place", [[], ["--at", "6,6,9", "--units", "voxel"], ["--at", "6,6,18"]])
 def test_a_segmentation_network_is_asked(files, run, model, place):
     words = [files / "image.nii.gz", "--model", model, "--out", files / "maps", "--class", "1003", *place]
@@ -385,6 +394,8 @@ def test_classes_by_name_and_value():
         (["image.nii.gz", "--model", "answers"], "a classifier; give it as --classifier"),
         (["image.nii.gz", "--model", "model", "--classifier", "model"], "ask one of the two"),
         (["image.nii.gz", "--model", "model", "--save-classifier", "kept"], "train none"),
+        (["image.nii.gz", "--model", "model", "--encoder", "kept"], "train none; leave it out"),
+        (["image.nii.gz", "--image-labels", "labels.csv", "--encoder", "kept"], "holds no encoder"),
         (["image.nii.gz", "copy.nii.gz", "--image-labels", "named.csv", "--at", "1,2,3"], "give one volume"),
         (["image.nii.gz", "--image-labels", "labels.csv", "--at", "1,2"], "not three numbers"),
         (["image.nii.gz", "--image-labels", "labels.csv", "--at", "1,2,nan"], "lies outside image"),

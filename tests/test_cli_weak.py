@@ -4,10 +4,12 @@ import sys
 import numpy as np
 import pytest
 from phantoms import make_image, make_truth
+from random_encoders import make_encoder
 
 from napari_sparseseg import cli
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.classifier import Classifier, build_classifier, save_classifier
+from napari_sparseseg.encoder_checkpoint import save_encoder
 from napari_sparseseg.networks import plan_network
 from napari_sparseseg.normalisation import Normalisation
 from napari_sparseseg.settings import NetworkConfig
@@ -92,7 +94,7 @@ def test_segment_takes_labels_seeds_image_labels_and_an_encoder(files, run, monk
         "--expansion", 1, "--constraint", 1, "--seeding", 0.5, "--json", *FAST,
     )  # fmt: skip
     assert code == 0, errors
-    assert "The encoder was taken over: " in errors
+    assert "The encoder (classifier) was taken over: " in errors
     assert "spleen" in errors  # nothing is labelled as that
     settings = json.loads(out)["training"]["settings"]
     assert (settings["seeding"], settings["expansion"], settings["constraint"]) == (0.5, 1, 1)
@@ -104,6 +106,18 @@ def test_segment_takes_labels_seeds_image_labels_and_an_encoder(files, run, monk
     assert (first.label, first.present, first.axis, first.last - first.first) == (2, True, 0, 7)
     assert (second.label, second.present, second.axis) == (3, True, None)
     assert options["outside_absent"]
+
+
+def test_segment_takes_a_pretrained_encoder(files, run):
+    save_encoder(files / "encoder", make_encoder())
+    code, out, errors = run(
+        "segment", files / "image.nii.gz", "--labels", files / "sparse.nii.gz",
+        "--encoder", files / "encoder", "--out", files / "mask.nii.gz", "--json", *FAST,
+    )  # fmt: skip
+    assert code == 0, errors
+    sentence = json.loads(out)["training"]["encoder"]
+    assert sentence.startswith("The encoder (masked_autoencoder, 3 volumes, 2,000 steps) was taken over: ")
+    assert "".join(sentence.split()) in "".join(errors.split())
 
 
 def test_seeds_alone_are_enough_and_are_not_copied_into_the_mask(files, run):
@@ -136,7 +150,7 @@ def test_train_takes_seeds_with_labels_and_without(files, run, monkeypatch):
         "--expansion", 1, "--out", files / "model", *FAST,
     )  # fmt: skip
     assert code == 0, errors
-    assert "The encoder was taken over: " in errors
+    assert "The encoder (classifier) was taken over: " in errors
     [((cases, *_), _)] = calls
     both, alone = cases
     assert [len(case.image_labels) for case in cases] == [2, 0]
@@ -167,9 +181,11 @@ def test_a_row_of_a_name_and_a_value_is_of_a_class_without_a_name(files, run, mo
         ("train", [], "give --case, --points or --seeds"),
         ("train", ["--seeds", "{image}"], "is not IMAGE=SEEDS"),
         ("train", ["--seeds", "{image}={seeds}", "--seeds", "{image}={seeds}"], "names a volume twice"),
-        ("segment", ["--seeds", "{seeds}", "--encoder", "{large}"], "--architecture unet --size medium"),
+        ("segment", ["--seeds", "{seeds}", "--encoder", "{large}"], "architecture unet and the size medium"),
         ("segment", ["--seeds", "{seeds}", "--encoder", "{two}"], "takes 2 channels"),
-        ("segment", ["--seeds", "{seeds}", "--encoder", "{folder}"], "classifier.json"),
+        ("segment", ["--seeds", "{seeds}", "--encoder", "{folder}"], "holds no encoder"),
+        ("train", ["--seeds", "{other}={seeds}", "--encoder", "{model}"], "holds a segmentation network"),
+        ("train", ["--seeds", "{other}={seeds}", "--encoder", "{damaged}"], "damaged"),
         ("segment", ["--seeds", "{seeds}", "--image-labels", "{seeds}"], "UTF-8"),
         ("train", ["--case", "{other}={seeds}", "--image-labels", "{csv}"], "no image-level label of"),
         ("segment", ["--seeds", "{seeds}", "--image-labels", "{named}"], "give the names of their values by"),
@@ -181,12 +197,16 @@ def test_mistakes_end_with_one_sentence(files, run, command, words, sentence):
     names = {
         "image": files / "image.nii.gz", "other": files / "other.nii.gz", "seeds": files / "seeds.nii.gz",
         "csv": files / "said.csv", "large": files / "large", "two": files / "two", "folder": files,
-        "named": files / "named.csv",
+        "named": files / "named.csv", "model": files / "model", "damaged": files / "damaged",
     }  # fmt: skip
+    for folder, name in (("model", "model"), ("damaged", "encoder")):
+        (files / folder).mkdir()
+        (files / folder / f"{name}.json").write_text("{}")
+        (files / folder / f"{name}.safetensors").touch()
     (files / "named.csv").write_text("class,present\nliver,yes\nspleen,no\n")
     words = [word.format(**names) for word in words]
     where = [files / "image.nii.gz"] if command == "segment" else []
-    target = files / ("mask.nii.gz" if command == "segment" else "model")
+    target = files / ("mask.nii.gz" if command == "segment" else "trained")
     code, _, errors = run(command, *where, *words, "--out", target, *FAST)
     assert code == 2
     assert sentence in errors.replace("\n", " ")
