@@ -1,14 +1,16 @@
 """Box-to-mask as a job of the worker process."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sparseseg.box_cases import BoxedCase
 from napari_sparseseg.box_training import train_from_boxes
-from napari_sparseseg.errors import InputError
+from napari_sparseseg.encoder_checkpoint import load_encoder
 from napari_sparseseg.events import BoxesLabelled, BoxRoundMade, Event, Noted, WorkDone
+from napari_sparseseg.job_labels import make_annotation
 from napari_sparseseg.requests import LabelBoxes
 from napari_sparseseg.settings import TrainingConfig
 
@@ -26,12 +28,13 @@ class BoxJob:
 
     def __init__(self, image: NDArray[np.float32], request: LabelBoxes) -> None:
         self._request = request
+        shape = image.shape[1:]
         self._case = BoxedCase(
             image,
             request.spacing,
             request.boxes,
-            self._annotation(image, request.stroke_voxels, request.stroke_values),
-            self._annotation(image, request.truth_voxels, request.truth_values),
+            make_annotation(shape, request.table, request.stroke_voxels, request.stroke_values),
+            make_annotation(shape, request.table, request.truth_voxels, request.truth_values),
             request.name,
         )
 
@@ -40,8 +43,9 @@ class BoxJob:
         asked = self._request
         training = TrainingConfig(seed=asked.config.seed, device=asked.recursion.device)
         work = train_from_boxes(
-            [self._case], asked.table, asked.config, asked.recursion, asked.crf, training, asked.network
-        )
+            [self._case], asked.table, asked.config, asked.recursion, asked.crf, training, asked.network,
+            encoder=load_encoder(Path(asked.encoder)) if asked.encoder and asked.recursion.rounds else None,
+        )  # fmt: skip
         try:
             while True:
                 event = next(work)
@@ -52,15 +56,3 @@ class BoxJob:
 
     def close(self) -> None:
         """Keep nothing: the rounds were sent as they were made."""
-
-    def _annotation(
-        self, image: NDArray[np.float32], voxels: NDArray[np.int64], values: NDArray[np.uint8]
-    ) -> NDArray[np.uint8] | None:
-        """Return painted values as an annotation ``(Z, Y, X)``; None where there are none."""
-        if not len(voxels):
-            return None
-        if not 0 <= voxels.min() <= voxels.max() < image[0].size:
-            raise InputError("a label lies outside the volume; choose the image again.")
-        annotation = np.zeros(image.shape[1:], np.uint8)
-        annotation.reshape(-1)[voxels] = self._request.table.painted_rows()[values]
-        return annotation

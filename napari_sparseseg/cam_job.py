@@ -10,6 +10,7 @@ from napari_sparseseg.cam import map_class
 from napari_sparseseg.cam_check import check_map
 from napari_sparseseg.classifier import load_subject, save_classifier
 from napari_sparseseg.classifier_training import TaggedCase, train_classifier
+from napari_sparseseg.encoder_checkpoint import load_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import ClassifierTrained, ClassMapMade, Event, StepDone, WorkDone
 from napari_sparseseg.requests import MapClass, TrainClassifier
@@ -35,7 +36,8 @@ class ClassifierJob:
         """Work; the last event is `ClassifierTrained`."""
         asked = self._request
         case = TaggedCase(self._image, asked.spacing, asked.labels, asked.name)
-        work = train_classifier([case], asked.table, asked.config, asked.network)
+        initial = load_encoder(Path(asked.encoder)) if asked.encoder else None
+        work = train_classifier([case], asked.table, asked.config, asked.network, initial=initial)
         try:
             while True:
                 event = next(work)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.box_geometry import Box
 from napari_sparseseg.image_labels import ImageLabel
+from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.settings import (
     BoxConfig,
     CamConfig,
@@ -153,6 +154,8 @@ class LabelBoxes:
         ``(N,)`` likewise, of a dense annotation to measure by; empty for none.
     config, recursion, crf, network
         The settings.
+    encoder
+        Folder of the encoder that each round's network starts from; empty: random weights.
     """
 
     image: SharedHandle
@@ -168,6 +171,7 @@ class LabelBoxes:
     recursion: RecursionConfig
     crf: CrfConfig
     network: NetworkConfig
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,8 @@ class TrainClassifier:
         The settings.
     folder
         Where to write the classifier.
+    encoder
+        Folder of the encoder that it starts from; empty: random weights.
     """
 
     image: SharedHandle
@@ -210,6 +216,7 @@ class TrainClassifier:
     config: ClassifierConfig
     network: NetworkConfig
     folder: str
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -247,6 +254,80 @@ class MapClass:
 
 
 @dataclass(frozen=True)
+class StartFrom:
+    """The live session's network shall start from the encoder in `folder`; empty: from random weights.
+
+    It is learnt anew where that changes.
+    """
+
+    folder: str
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrain:
+    """Let an encoder learn without labels; ends the live session before it.
+
+    Attributes
+    ----------
+    image, spacing, name
+        As `OpenImage` has them: the open image, which joins in if `uses_image`, and whose labels serve.
+    uses_image
+        Whether it is learnt from.
+    files
+        Further volumes; those that cannot be read are left out, with a note.
+    table
+        The classes.
+    voxels, values
+        ``(N,)`` flat indices and painted values of the user's own labels of the open image; they serve the
+        linear probe, and the task that learns from whatever labels there are.
+    config, pretext, network
+        The settings.
+    folder
+        Where to write the encoder, and what going on later needs; a state found there that fits is gone on
+        with.
+    """
+
+    image: SharedHandle
+    spacing: tuple[float, float, float]
+    name: str
+    uses_image: bool
+    files: tuple[str, ...]
+    table: ClassTable
+    voxels: NDArray[np.int64]
+    values: NDArray[np.uint8]
+    config: PretrainingConfig
+    pretext: PretextConfig
+    network: NetworkConfig
+    folder: str
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeEncoders:
+    """Measure encoders by a linear classifier on labels; ends the live session before it.
+
+    Attributes
+    ----------
+    image, spacing, table, name
+        As `OpenImage` has them.
+    voxels, values
+        As `Pretrain` has them.
+    folders
+        Of the encoders; one with random weights is measured beside them.
+    network
+        What the random one is like.
+    """
+
+    image: SharedHandle
+    spacing: tuple[float, float, float]
+    table: ClassTable
+    name: str
+    voxels: NDArray[np.int64]
+    values: NDArray[np.uint8]
+    folders: tuple[str, ...]
+    network: NetworkConfig
+
+
+@dataclass(frozen=True)
 class CloseImage:
     """End the live session; its state is written first."""
 
@@ -265,5 +346,8 @@ Request = (
     | LabelImage
     | TrainClassifier
     | MapClass
+    | StartFrom
+    | Pretrain
+    | ProbeEncoders
     | CloseImage
 )

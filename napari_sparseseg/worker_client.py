@@ -15,12 +15,21 @@ from typing import IO, Protocol
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event
 from napari_sparseseg.messages import NO_SESSION, Message, encode, read_message
-from napari_sparseseg.requests import CloseImage, LabelBoxes, MapClass, OpenImage, Request, TrainClassifier
+from napari_sparseseg.requests import (
+    CloseImage,
+    LabelBoxes,
+    MapClass,
+    OpenImage,
+    Pretrain,
+    ProbeEncoders,
+    Request,
+    TrainClassifier,
+)
 from napari_sparseseg.worker_process import WorkerProcess
 
 _LOGGER = logging.getLogger(__name__)
 _LEAVING_SECONDS = 2.0
-_BEGINNERS = (OpenImage, LabelBoxes, TrainClassifier, MapClass)
+_BEGINNERS = (OpenImage, LabelBoxes, TrainClassifier, MapClass, Pretrain, ProbeEncoders)
 
 
 class Connection(Protocol):

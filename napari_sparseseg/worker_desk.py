@@ -27,10 +27,13 @@ from napari_sparseseg.requests import (
     MapClass,
     OpenImage,
     Paint,
+    Pretrain,
+    ProbeEncoders,
     Restart,
     SaveModel,
     SetClasses,
     SharedHandle,
+    StartFrom,
     Train,
     TrainClassifier,
 )
@@ -143,8 +146,34 @@ def open_map_job(request: MapClass, resources: ExitStack) -> Job:
     return MapJob(image, target, request)
 
 
+def open_pretrain_job(request: Pretrain, resources: ExitStack) -> Job:
+    """Begin a `pretraining_job.PretrainJob` on the image that a request points to.
+
+    Raises
+    ------
+    InputError
+        If the image is gone.
+    """
+    from napari_sparseseg.pretraining_job import PretrainJob
+
+    return PretrainJob(_attach_image(request, resources), request)
+
+
+def open_probe_job(request: ProbeEncoders, resources: ExitStack) -> Job:
+    """Begin a `pretraining_job.ProbeJob` on the image that a request points to.
+
+    Raises
+    ------
+    InputError
+        If the image is gone, or nothing is labelled.
+    """
+    from napari_sparseseg.pretraining_job import ProbeJob
+
+    return ProbeJob(_attach_image(request, resources), request)
+
+
 def _attach_image(
-    request: LabelBoxes | TrainClassifier | MapClass, resources: ExitStack
+    request: LabelBoxes | TrainClassifier | MapClass | Pretrain | ProbeEncoders, resources: ExitStack
 ) -> NDArray[np.float32]:
     image = resources.enter_context(_attach(request.image, np.float32)).array
     if image.ndim != 4:
@@ -172,6 +201,7 @@ LIVE_ACTIONS: Mapping[type, Action] = {
     Look: lambda session, asked: session.look(asked.axis, asked.index),
     Train: lambda session, asked: session.train(asked.running),
     Restart: lambda session, asked: session.restart(),
+    StartFrom: lambda session, asked: session.start_from(Path(asked.folder) if asked.folder else None),
     SetClasses: lambda session, asked: session.set_classes(asked.table),
     LabelImage: lambda session, asked: session.label_image(asked.labels, asked.outside),
     SaveModel: _save_model,
@@ -183,6 +213,8 @@ JOBS: Mapping[type, JobKind] = {
     LabelBoxes: JobKind(open_box_job),
     TrainClassifier: JobKind(open_classifier_job),
     MapClass: JobKind(open_map_job),
+    Pretrain: JobKind(open_pretrain_job),
+    ProbeEncoders: JobKind(open_probe_job),
 }
 """Request that begins a job (and ends the one before) → the kind of job.
 

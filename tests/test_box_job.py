@@ -6,18 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from phantoms import make_image, make_truth
+from random_encoders import make_encoder
 from worker_talk import Conversation, SharedImage, paint
 
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.box_geometry import Box, boxes_of_labels
 from napari_sparseseg.box_job import BoxJob
 from napari_sparseseg.boxes import label_boxes
+from napari_sparseseg.encoder_checkpoint import save_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
     BoxesLabelled,
     BoxRoundMade,
     Failed,
     ImageReady,
+    Noted,
     WorkDone,
     WorkerReady,
     finish,
@@ -112,6 +115,15 @@ def test_labels_outside_the_volume_are_refused_in_a_sentence(what, voxel):
 def test_which_boxes_fell_back_is_the_last_word():
     events = run(ask(), image=np.zeros((1, *TRUTH.shape), np.float32))
     assert events[-1] == BoxesLabelled((0, 1))
+
+
+def test_the_network_starts_from_an_encoder_where_there_is_one(tmp_path):
+    save_encoder(tmp_path, make_encoder())
+    events = run(ask(method="box", rounds=1, encoder=str(tmp_path)))
+    assert any("was taken over" in event.text for event in events if isinstance(event, Noted))
+    with pytest.raises(InputError, match="nowhere"):
+        run(ask(method="box", rounds=1, encoder=str(tmp_path / "nowhere")))
+    assert run(ask(method="box", encoder=str(tmp_path / "nowhere")))  # without a network it is of no use
 
 
 # -- in the worker process --

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from phantoms import make_image, make_truth
+from random_encoders import make_encoder
 from worker_talk import Conversation, SharedImage
 
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.cam_job import ClassifierJob, MapJob
 from napari_sparseseg.classifier import load_classifier
+from napari_sparseseg.encoder_checkpoint import save_encoder
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
     ClassifierScored,
@@ -16,6 +18,7 @@ from napari_sparseseg.events import (
     ClassMapMade,
     Failed,
     ImageReady,
+    Noted,
     WorkDone,
     WorkerReady,
 )
@@ -94,6 +97,13 @@ def test_a_classifier_that_is_stopped_writes_nothing(tmp_path):
     next(work)
     work.close()
     assert not (tmp_path / "c").exists()
+
+
+def test_a_classifier_starts_from_an_encoder_where_there_is_one(tmp_path):
+    save_encoder(tmp_path, make_encoder())
+    request = ask_classifier(tmp_path / "c", steps=1, encoder=str(tmp_path))
+    events = list(ClassifierJob(make_image(TRUTH), request).run())
+    assert any("was taken over" in event.text for event in events if isinstance(event, Noted))
 
 
 def test_a_map_lies_in_its_target(trained):

@@ -16,6 +16,7 @@ from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Failed, HeldOutScored, Noted, StepDone, StrokeLearnt
 from napari_sparseseg.messages import StreamError, encode, read_message, write_message
+from napari_sparseseg.pretraining_settings import PRETEXT_TASKS, PretextConfig, PretrainingConfig
 from napari_sparseseg.requests import Look, Paint, Request, SetClasses
 from napari_sparseseg.settings import (
     BOX_METHODS,
@@ -54,6 +55,12 @@ PLAIN = {
     ),
     CrfConfig: st.builds(CrfConfig, appearance_mm=st.floats(0.01, 1000)),
     CamConfig: st.builds(CamConfig, method=st.sampled_from(CAM_METHODS), flips=st.booleans()),
+    PretrainingConfig: st.builds(
+        PretrainingConfig, task=st.sampled_from(PRETEXT_TASKS), seconds=st.floats(0, 1e6)
+    ),
+    PretextConfig: st.builds(
+        PretextConfig, turns=st.sampled_from(["auto", "cube", "plane"]), tiles=st.integers(2, 3)
+    ),
     ClassifierConfig: st.builds(ClassifierConfig, outside=st.sampled_from(["absent", "unknown"])),
 }
 
