@@ -16,6 +16,7 @@ from napari_sparseseg.settings import BoxConfig, CrfConfig, RecursionConfig
 from napari_sparseseg.widgets.box_states import mean_dice, name_round
 from napari_sparseseg.widgets.job_actions import JobActions
 from napari_sparseseg.widgets.layers import is_own
+from napari_sparseseg.widgets.pretrain_states import find_encoder
 from napari_sparseseg.widgets.session import BoxWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
@@ -206,8 +207,9 @@ class BoxActions(JobActions):
         opened = self.place.require_case().request(session.table, "")
         boxes = tuple(self._box(record) for record in self.job.records)
         return LabelBoxes(
-            opened.image, opened.spacing, session.table, opened.name, boxes, *self._strokes(),
+            opened.image, opened.spacing, session.table, opened.name, boxes, *self.place.desk.strokes(),
             *self._truth(boxes), session.box_config, session.recursion, session.crf, session.network,
+            find_encoder(session),
         )  # fmt: skip
 
     def _box(self, record: BoxRecord) -> Box:
@@ -215,14 +217,6 @@ class BoxActions(JobActions):
         if record.value not in values:
             raise InputError("The class of a box is no longer in the table; choose the box, and its class.")
         return Box(record.start, record.stop, values.index(record.value) + 1)
-
-    def _strokes(self) -> Labelled:
-        """Return what the user has painted."""
-        labels, apart = self.place.desk.labels, self.place.desk.apart()
-        if labels is None or apart is None:
-            return _nothing()
-        voxels = np.flatnonzero((labels > 0) & ~apart)
-        return voxels, labels.reshape(-1)[voxels]
 
     def _truth(self, boxes: tuple[Box, ...]) -> Labelled:
         """Return the Labels layer to compare with; its 0 is background."""

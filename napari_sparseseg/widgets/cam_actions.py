@@ -36,6 +36,7 @@ from napari_sparseseg.widgets.class_maps import ClassMaps
 from napari_sparseseg.widgets.job_actions import JobActions
 from napari_sparseseg.widgets.network_copies import NetworkCopies
 from napari_sparseseg.widgets.place_click import PlaceClick
+from napari_sparseseg.widgets.pretrain_states import find_encoder
 from napari_sparseseg.widgets.read_classes import with_classes
 from napari_sparseseg.widgets.session import CamWork
 from napari_sparseseg.widgets.told_labels import to_image_labels
@@ -230,7 +231,7 @@ class CamActions(JobActions):
             raise InputError("Say first where a class is, and where it is not.")
         request = TrainClassifier(
             opened.image, opened.spacing, session.table, opened.name, labels, session.classifier_config,
-            session.network, self._classifier_folder,
+            session.network, self._classifier_folder, find_encoder(session),
         )  # fmt: skip
         self.begin(request, "classifier", "Looking at the slices…")
         self.job.scores = None

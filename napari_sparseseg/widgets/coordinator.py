@@ -34,17 +34,18 @@ from napari_sparseseg.widgets.cam_actions import CamActions
 from napari_sparseseg.widgets.cam_states import class_maps_state
 from napari_sparseseg.widgets.canvas_context import CanvasContext
 from napari_sparseseg.widgets.image_actions import ImageActions
-from napari_sparseseg.widgets.job_words import JOB_WORDS
 from napari_sparseseg.widgets.placement import find_camera
 from napari_sparseseg.widgets.point_actions import PointActions
 from napari_sparseseg.widgets.point_layer import PointLayer
 from napari_sparseseg.widgets.predict_actions import PredictActions
+from napari_sparseseg.widgets.pretrain_actions import PretrainActions
+from napari_sparseseg.widgets.pretrain_states import pretrain_state
+from napari_sparseseg.widgets.pretrain_words import name_tasks
 from napari_sparseseg.widgets.project_actions import ProjectActions
 from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.shortcuts import bind_shortcuts, release_shortcuts
 from napari_sparseseg.widgets.states import (
     annotate_state,
-    describe_learning,
     dock_state,
     predict_state,
     train_state,
@@ -73,7 +74,7 @@ class Coordinator(QObject):
 
     Attributes
     ----------
-    images, annotate, predict, box_drawing, boxes, cam, points, projects
+    images, annotate, predict, box_drawing, boxes, cam, points, pretrain, projects
         What can be asked for.
     """
 
@@ -87,6 +88,8 @@ class Coordinator(QObject):
     """`BoxesState`."""
     class_maps_changed = Signal(object)
     """`ClassMapsState`."""
+    pretrain_changed = Signal(object)
+    """`PretrainState`."""
     dock_changed = Signal(object)
     """`DockState`."""
 
@@ -110,7 +113,8 @@ class Coordinator(QObject):
         self.boxes = BoxActions(self._place)
         self.cam = CamActions(self._place)
         self.points = PointActions(self._place, self._bind_to_points)
-        self._jobs = (self.boxes, self.cam)
+        self.pretrain = PretrainActions(self._place)
+        self._jobs = (self.boxes, self.cam, self.pretrain)
         self.projects = ProjectActions(self._place, self.images, self.annotate)
         self._show_timer = self._make_timer(_SHOW_MS, self.show_now, once=True)
         self._clock = self._make_timer(_CLOCK_MS, self._tick)
@@ -162,19 +166,14 @@ class Coordinator(QObject):
             ("predict", predict_state, self.predict_changed),
             ("boxes", boxes_state, self.boxes_changed),
             ("class maps", class_maps_state, self.class_maps_changed),
+            ("pretrain", pretrain_state, self.pretrain_changed),
             ("dock", dock_state, self.dock_changed),
         ):
             state: Any = make(session)
             if self._shown.get(name) != state:
                 self._shown[name] = state
                 signal.emit(state)
-        learning, job = session.learning, session.job
-        if job is not None:
-            self._activity.show(JOB_WORDS[job.running].title, job.progress)
-            return
-        known = session.running and learning.slices > 0 and learning.progress < 1
-        words = describe_learning(session) if session.busy else ""
-        self._activity.show("Learning" if known and words else words, learning.progress if known else None)
+        self._activity.follow(session)
 
     def show_all(self) -> None:
         """Give the panels everything, because one has just come."""
@@ -302,6 +301,7 @@ class Coordinator(QObject):
         self.boxes.follow_layers()
         self.cam.image_opened()
         self.points.image_opened()
+        self.pretrain.image_opened()
         self.projects.show_view()
         self.annotate.follow_layer()
 
@@ -341,11 +341,12 @@ class Coordinator(QObject):
         self._show_soon()
 
     def _on_failure(self, event: Failed) -> None:
-        self._place.tell(event.text)
+        text = name_tasks(event.text) if self.session.pretrain.running else event.text
+        self._place.tell(text)
         if self.session.job is None and event.ended:
             self._reopen()
         for job in self._jobs:
-            job.end("Nothing was made: see the message.")
+            job.end(f"Nothing was made: {text}")
 
     def _keep_figures(self, event: object) -> None:
         """Keep what training says of itself in the project."""

@@ -13,9 +13,11 @@ from napari_sparseseg.widgets.class_maps_panel import ClassMapsPanel
 from napari_sparseseg.widgets.coordinator import Coordinator
 from napari_sparseseg.widgets.header import Header
 from napari_sparseseg.widgets.predict_panel import PredictPanel
+from napari_sparseseg.widgets.pretrain_panel import PretrainPanel
 from napari_sparseseg.widgets.train_panel import TrainPanel
 
 _WIDTH = 320
+_TABS = "QTabBar::tab { padding: 3px 2px; }"  # else not all of them are seen
 
 
 class PanelDock(QWidget):
@@ -98,6 +100,13 @@ class ClassMapsDock(PanelDock):
         return _scrolled(make_class_maps_panel(self.coordinator))
 
 
+class PretrainDock(PanelDock):
+    """The Pre-train panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_pretrain_panel(self.coordinator))
+
+
 class SparseSegmentationDock(PanelDock):
     """Everything: project, and all panels as tabs."""
 
@@ -106,9 +115,11 @@ class SparseSegmentationDock(PanelDock):
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.tabBar().setDrawBase(False)
+        self.tabs.tabBar().setStyleSheet(_TABS)
         self.tabs.addTab(_scrolled(make_annotate_panel(coordinator)), "Annotate")
         self.tabs.addTab(_scrolled(make_boxes_panel(coordinator)), "Boxes")
         self.tabs.addTab(_scrolled(make_class_maps_panel(coordinator)), "Class maps")
+        self.tabs.addTab(_scrolled(make_pretrain_panel(coordinator)), "Pre-train")
         self.tabs.addTab(_scrolled(make_train_panel(coordinator)), "Train")
         self.tabs.addTab(_scrolled(make_predict_panel(coordinator)), "Predict")
         content = QWidget()
@@ -217,12 +228,35 @@ def make_class_maps_panel(coordinator: Coordinator) -> ClassMapsPanel:
     return panel
 
 
+def make_pretrain_panel(coordinator: Coordinator) -> PretrainPanel:
+    """Make a Pre-train panel and connect it."""
+    panel, pretrain = PretrainPanel(), coordinator.pretrain
+    panel.image_requested.connect(pretrain.use_image)
+    panel.project_requested.connect(pretrain.use_project)
+    panel.folder_requested.connect(pretrain.choose_folder)
+    panel.settings_requested.connect(pretrain.change_settings)
+    panel.train_requested.connect(pretrain.train)
+    panel.cancel_requested.connect(pretrain.cancel)
+    panel.encoder_chosen.connect(pretrain.choose_encoder)
+    panel.use_requested.connect(pretrain.use_encoder)
+    panel.delete_requested.connect(pretrain.delete_encoder)
+    panel.probe_requested.connect(pretrain.probe)
+    panel.clear_pictures_requested.connect(pretrain.clear_pictures)
+    _show_at_once(
+        coordinator, panel.train_requested, panel.cancel_requested, panel.probe_requested,
+        panel.use_requested, panel.image_requested, panel.project_requested,
+    )  # fmt: skip
+    coordinator.pretrain_changed.connect(panel.show_state)
+    return panel
+
+
 def make_train_panel(coordinator: Coordinator) -> TrainPanel:
     """Make a Train panel and connect it."""
-    panel, predict = TrainPanel(), coordinator.predict
+    panel, predict, pretrain = TrainPanel(), coordinator.predict, coordinator.pretrain
     panel.train_requested.connect(predict.train)
     panel.restart_requested.connect(predict.restart)
     panel.settings_requested.connect(predict.change_settings)
+    panel.encoder_dropped.connect(lambda: pretrain.use_encoder(""))
     coordinator.train_changed.connect(panel.show_state)
     return panel
 

@@ -36,6 +36,16 @@ JOB_WORDS: Mapping[str, JobWords] = {
         "checking a class map; learning from strokes rests",
         "A class map is being checked; wait for it, or stop that in the Class maps panel.",
     ),
+    "pretrain": JobWords(
+        "Learning without labels",
+        "learning without labels; learning from strokes rests",
+        "An encoder is learning without labels; wait for it, or stop it in the Pre-train panel.",
+    ),
+    "probe": JobWords(
+        "Comparing encoders",
+        "comparing encoders; learning from strokes rests",
+        "Encoders are being compared; wait for that, or stop it in the Pre-train panel.",
+    ),
 }
 """By `session.Job.running`."""
 

@@ -87,6 +87,7 @@ class ProjectActions(QObject):
         place.desk.close()
         fresh = type(place.session)()
         place.session.table, place.session.selected = fresh.table, fresh.selected
+        place.session.encoders = fresh.encoders
         place.session.running, place.session.offer = False, ""
         if folder is not None:
             place.desk.create(Path(folder), place.session)

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import ClassTable, source_code
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.project import BoxRecord, CaseRecord, LabelChange, Project
+from napari_sparseseg.project_encoders import ENCODERS, last_probes, list_encoders
 from napari_sparseseg.project_hints import ProjectHints
 from napari_sparseseg.project_records import ImageLabelRecord, PointRecord
 from napari_sparseseg.settings import (
@@ -24,7 +26,7 @@ from napari_sparseseg.settings import (
 )
 from napari_sparseseg.widgets.image_source import ImageSource
 from napari_sparseseg.widgets.recording import LabelRecorder, is_apart
-from napari_sparseseg.widgets.session import Session
+from napari_sparseseg.widgets.session import EncoderList, Session
 
 _CONFIGS = {
     "training": TrainingConfig,
@@ -36,6 +38,8 @@ _CONFIGS = {
     "classifier_config": ClassifierConfig,
     "cam_config": CamConfig,
     "seed_config": SeedConfig,
+    "pretraining": PretrainingConfig,
+    "pretext": PretextConfig,
 }
 
 
@@ -195,6 +199,30 @@ class ProjectDesk:
             return ""
         return str(self.project.checkpoint_folder(self._case))
 
+    def strokes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return flat indices and painted values ``(N,)`` of what the user has labelled in the case."""
+        labels, apart = self.labels, self.apart()
+        if labels is None or apart is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.uint8)
+        voxels = np.flatnonzero((labels > 0) & ~apart)
+        return voxels, labels.reshape(-1)[voxels]
+
+    @property
+    def encoder_folder(self) -> Path | None:
+        """Where the project keeps its encoders; None when there is no project."""
+        return None if self.project is None else self.project.folder / ENCODERS
+
+    def list_encoders(self, session: Session, *, chosen: str = "") -> None:
+        """Tell the session which encoders the project has, and mark `chosen` if it is there."""
+        encoders, folder = session.encoders, self.encoder_folder
+        encoders.known = () if folder is None else list_encoders(folder)
+        encoders.probes = () if folder is None else last_probes(folder)
+        there = [str(each.folder) for each in encoders.known]
+        if encoders.used not in there:
+            encoders.used = ""
+        wanted = (chosen, encoders.chosen, encoders.used, *there[-1:])
+        encoders.chosen = next((folder for folder in wanted if folder in there), "")
+
     def records(self) -> tuple[CaseRecord, ...]:
         """Return the cases of the project."""
         return () if self.project is None else self.project.cases()
@@ -220,11 +248,12 @@ class ProjectDesk:
         return next(value for value in range(2, 256) if value not in table.mask_values)
 
     def save_settings(self, session: Session) -> None:
-        """Keep the settings of training and inference, and whether learning is on."""
+        """Keep the settings, the encoder that training starts from, and whether learning is on."""
         if self.project is not None:
             for key in _CONFIGS:
                 self.project.save_setting(key, getattr(session, key).to_json())
             self.project.save_setting("running", session.running)
+            self.project.save_setting("encoder", Path(session.encoders.used).name)
 
     def restore_settings(self, session: Session) -> None:
         """Bring back what `save_settings` kept."""
@@ -238,6 +267,10 @@ class ProjectDesk:
                 except InputError:
                     continue  # of another version: the default will do
         session.running = self.project.setting("running", False) is True
+        used = self.project.setting("encoder")
+        known = isinstance(used, str) and used
+        session.encoders = EncoderList(used=str(self.project.folder / ENCODERS / used) if known else "")
+        self.list_encoders(session)
 
     def save_view(self, view: dict[str, Any]) -> None:
         """Keep how the case in work is looked at."""

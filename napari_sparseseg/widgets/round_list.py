@@ -84,7 +84,7 @@ class _RoundLine(QWidget):
         super().__init__()
         self.number = number
         self._shown: tuple[Any, ...] = ()
-        self.button = _RoundButton()
+        self.button = RowButton()
         self.figure = QLabel()
         self.figure.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         layout = QHBoxLayout(self)
@@ -107,7 +107,7 @@ class _RoundLine(QWidget):
         self.button.setToolTip(f"{told}: {'shown in the viewer' if shown else 'click to see its labels'}")
 
 
-class _RoundButton(QRadioButton):
+class RowButton(QRadioButton):
     """A radio button whose text ends in an ellipsis where it is too long."""
 
     def __init__(self) -> None:
@@ -118,13 +118,14 @@ class _RoundButton(QRadioButton):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def show_text(self, text: str) -> None:
+        """Show another text."""
         self._whole = text
         self._fit()
 
-    def hitButton(self, position: QPoint) -> bool:
+    def hitButton(self, position: QPoint) -> bool:  # noqa: D102 - Qt's name
         return bool(self.rect().contains(position))  # the row is the button, not its text alone
 
-    def resizeEvent(self, event: Any) -> None:
+    def resizeEvent(self, event: Any) -> None:  # noqa: D102 - Qt's name
         super().resizeEvent(event)
         self._fit()
 

@@ -4,7 +4,9 @@ import time
 from dataclasses import dataclass, field
 
 from napari_sparseseg.annotation import ClassTable
-from napari_sparseseg.events import BoxRoundMade, ClassifierScored
+from napari_sparseseg.events import BoxRoundMade, ClassifierScored, PretextScored
+from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
+from napari_sparseseg.project_encoders import EncoderSummary, ProbeRecord
 from napari_sparseseg.project_records import BoxRecord, ImageLabelRecord, PointRecord
 from napari_sparseseg.settings import (
     LIVE_TRAINING,
@@ -18,19 +20,20 @@ from napari_sparseseg.settings import (
     SeedConfig,
     TrainingConfig,
 )
+from napari_sparseseg.widgets.pretrain_snapshots import SECONDS
 
 _MOST_POINTS = 600
 Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """A box of a volume: ``(first, last + 1)`` per axis."""
 
 
+@dataclass
 class Curve:
     """Points of a plot; a long curve keeps every second point, so that it never grows without end."""
 
-    def __init__(self) -> None:
-        self._points: list[tuple[int, float]] = []
-        self._stride = 1
-        self._seen = 0
+    _points: list[tuple[int, float]] = field(default_factory=list, init=False)
+    _stride: int = field(default=1, init=False)
+    _seen: int = field(default=0, init=False)
 
     def add(self, step: int, value: float) -> None:
         """Append a point."""
@@ -180,6 +183,82 @@ class CamWork(Job):
 
 
 @dataclass
+class PretrainWork(Job):
+    """An encoder that learns without labels, or encoders that are compared.
+
+    Attributes
+    ----------
+    losses, figures, alignments, uniformities
+        What was heard of the learning.
+    score
+        How well the task is solved, and how good the features are, as measured last.
+    pictured
+        Whether layers show what the task sees.
+    """
+
+    losses: Curve = field(default_factory=Curve)
+    figures: Curve = field(default_factory=Curve)
+    alignments: Curve = field(default_factory=Curve)
+    uniformities: Curve = field(default_factory=Curve)
+    score: PretextScored | None = None
+    pictured: bool = False
+
+    def forget_course(self) -> None:
+        """Forget what was heard of learning."""
+        fresh = PretrainWork()
+        for name in ("losses", "figures", "alignments", "uniformities", "score"):
+            setattr(self, name, getattr(fresh, name))
+
+
+@dataclass
+class VolumeChoice:
+    """Which volumes an encoder learns from.
+
+    Attributes
+    ----------
+    uses_image, uses_project
+        Whether the image in work joins in, and whether the files of the project's other images do.
+    project_files
+        These files, as far as they are there.
+    folder, folder_files
+        A folder that joins in, empty for none, and the volumes that were found in it.
+    looking
+        Whether it is being looked through.
+    """
+
+    uses_image: bool = True
+    uses_project: bool = False
+    project_files: tuple[str, ...] = ()
+    folder: str = ""
+    folder_files: tuple[str, ...] = ()
+    looking: bool = False
+
+
+@dataclass
+class EncoderList:
+    """The encoders of the project.
+
+    Attributes
+    ----------
+    known
+        All of them.
+    chosen, used
+        Folders of the one that is marked, and of the one that training starts from; empty for none.
+    probes
+        Name and figures of each in the last comparison, random weights (no name) first.
+    """
+
+    known: tuple[EncoderSummary, ...] = ()
+    chosen: str = ""
+    used: str = ""
+    probes: tuple[tuple[str, ProbeRecord], ...] = ()
+
+    def find(self, folder: str) -> EncoderSummary | None:
+        """Return the encoder in a folder; None where there is none."""
+        return next((each for each in self.known if str(each.folder) == folder), None)
+
+
+@dataclass
 class Session:
     """The state of one window; the coordinator alone changes it, `states` turns it into snapshots."""
 
@@ -205,6 +284,7 @@ class Session:
     """Sources shown in layers of their own that there are labels of."""
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     shape: tuple[int, int, int] = (1, 1, 1)
+    channels: int = 1
     # boxes
     boxes: BoxWork = field(default_factory=BoxWork)
     box_config: BoxConfig = field(default_factory=BoxConfig)
@@ -217,6 +297,12 @@ class Session:
     classifier_config: ClassifierConfig = field(default_factory=ClassifierConfig)
     cam_config: CamConfig = field(default_factory=CamConfig)
     seed_config: SeedConfig = field(default_factory=SeedConfig)
+    # encoders that learn without labels
+    pretrain: PretrainWork = field(default_factory=PretrainWork)
+    volumes: VolumeChoice = field(default_factory=VolumeChoice)
+    encoders: EncoderList = field(default_factory=EncoderList)
+    pretraining: PretrainingConfig = field(default_factory=lambda: PretrainingConfig(seconds=SECONDS))
+    pretext: PretextConfig = field(default_factory=PretextConfig)
     # worker and learning
     worker: str = "starting"
     """One of "starting", "ready", "gone"."""
@@ -248,7 +334,7 @@ class Session:
     @property
     def job(self) -> Job | None:
         """What the worker does in place of learning from strokes; None where it does not."""
-        return next((job for job in (self.boxes, self.cam) if job.running), None)
+        return next((job for job in (self.boxes, self.cam, self.pretrain) if job.running), None)
 
     @property
     def has_box_labels(self) -> bool:
@@ -260,8 +346,8 @@ class Session:
         fresh = Session()
         for name in (
             "image", "paintable", "is_flat", "tool", "axis", "orientation", "slice_index", "slice_count",
-            "voxels", "labelled_slices", "apart", "spacing", "shape", "boxes", "cam", "truths", "suggestion",
-            "folder",
+            "voxels", "labelled_slices", "apart", "spacing", "shape", "channels", "boxes", "cam", "pretrain",
+            "truths", "suggestion", "folder",
         ):  # fmt: skip
             setattr(self, name, getattr(fresh, name))
         self.forget_picture()

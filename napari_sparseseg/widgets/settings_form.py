@@ -18,6 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
+from napari_sparseseg.setting import split_several
 from napari_sparseseg.settings import (
     BoxConfig,
     CamConfig,
@@ -28,7 +30,6 @@ from napari_sparseseg.settings import (
     RecursionConfig,
     SeedConfig,
     TrainingConfig,
-    split_several,
 )
 from napari_sparseseg.widgets.percent_slider import make_percent_slider
 from napari_sparseseg.widgets.wheel_guard import WheelGuard
@@ -43,6 +44,8 @@ Config = (
     | ClassifierConfig
     | CamConfig
     | SeedConfig
+    | PretrainingConfig
+    | PretextConfig
 )
 
 _MOST = 10**9  # where a setting has no maximum
@@ -69,6 +72,8 @@ class SettingsForm(QWidget):
     words
         By field: the values to choose from and how to call them; fields with choices need none.  For a field
         of several names: what its check boxes say.
+    helps
+        By field: what its tooltip says instead of the setting's own help.
     parent
         Its owner in Qt.
     """
@@ -83,6 +88,7 @@ class SettingsForm(QWidget):
         hidden: Collection[str] = (),
         first: Sequence[str] = (),
         words: Mapping[str, Mapping[Any, str]] | None = None,
+        helps: Mapping[str, str] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -97,7 +103,8 @@ class SettingsForm(QWidget):
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         entries = {entry.name: entry for entry in fields(config) if entry.name not in hidden}
         for name in dict.fromkeys((*first, *entries)):
-            self._add_row(layout, name, entries[name].metadata, (words or {}).get(name))
+            own = (helps or {}).get(name, entries[name].metadata["help"])
+            self._add_row(layout, name, {**entries[name].metadata, "help": own}, (words or {}).get(name))
 
     @property
     def config(self) -> Config:
@@ -116,6 +123,11 @@ class SettingsForm(QWidget):
             if value != getattr(before, name):
                 with QSignalBlocker(editor.widget):
                     editor.show(value)
+
+    def show_only(self, names: Collection[str]) -> None:
+        """Show the rows of these fields, and hide the others; what they hold stays."""
+        for name, editor in self._editors.items():
+            self.layout().setRowVisible(editor.widget, name in names)
 
     def _add_row(
         self, layout: QFormLayout, name: str, metadata: Mapping[str, Any], words: Mapping[Any, str] | None

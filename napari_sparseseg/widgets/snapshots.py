@@ -87,6 +87,8 @@ class TrainState:
         ``(step, loss)`` and ``(step, Dice on held-out labels)`` of this round.
     training, network
         The settings.
+    encoder
+        What the network starts from, in words; empty for random weights.
     """
 
     running: bool = False
@@ -98,6 +100,7 @@ class TrainState:
     agreements: tuple[tuple[int, float], ...] = ()
     training: TrainingConfig = LIVE_TRAINING
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    encoder: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections import Counter
 
 from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.widgets.job_words import describe_job, why_wait
+from napari_sparseseg.widgets.pretrain_states import describe_start
 from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.snapshots import AnnotateState, DockState, PredictState, TrainState
 
@@ -46,6 +47,7 @@ def train_state(session: Session) -> TrainState:
         agreements=session.learning.agreements.points,
         training=session.training,
         network=session.network,
+        encoder=describe_start(session),
     )
 
 

@@ -3,20 +3,21 @@
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QLabel
 
-_LINES = 2
-
 
 class SteadyText(QLabel):
-    """A label that wraps, with room for two lines from the start.
+    """A label that wraps, with room for some lines from the start.
 
     Parameters
     ----------
     name
         What it tells, for those who cannot see it.
+    lines
+        How many lines it has room for.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, lines: int = 2) -> None:
         super().__init__()
+        self._lines = lines
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
@@ -38,6 +39,6 @@ class SteadyText(QLabel):
         """Measure how much room the lines need with the theme's font and edges."""
         text = self.text()
         self.setMinimumHeight(0)
-        self.setText("\n" * (_LINES - 1))
+        self.setText("\n" * (self._lines - 1))
         self.setMinimumHeight(self.sizeHint().height())
         self.setText(text)

@@ -4,7 +4,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_sparseseg.widgets.inline_question import InlineQuestion
-from napari_sparseseg.widgets.panel_parts import allow
+from napari_sparseseg.widgets.panel_parts import allow, make_arrow, make_row, make_text
 from napari_sparseseg.widgets.progress_plot import ProgressPlot
 from napari_sparseseg.widgets.snapshots import TrainState
 from napari_sparseseg.widgets.steady_text import SteadyText
@@ -27,6 +27,8 @@ class TrainPanel(QWidget):
     restart_requested = Signal()
     settings_requested = Signal(object, object)
     """`TrainingConfig` and `NetworkConfig`."""
+    encoder_dropped = Signal()
+    """Start from random weights, and no longer from a pre-trained encoder."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -61,6 +63,11 @@ class TrainPanel(QWidget):
             "The preview is a quick classifier that answers your strokes at once; the network learns longer "
             "and becomes better. Whichever agrees best with labels held back from it is shown."
         )
+        self.encoder = make_text()
+        self.encoder.setTextFormat(Qt.TextFormat.PlainText)
+        self.encoder.setToolTip("A network that has learnt without labels, see the Pre-train panel")
+        self.drop = make_arrow("×", "Start from random weights")
+        self.drop.setToolTip("Start from random weights; the encoder stays in the Pre-train panel")
         self.settings = TrainSettings(self._state.training, self._state.network)
         self.anew = QPushButton("Learn anew…")
         self.anew_question = InlineQuestion(
@@ -82,6 +89,9 @@ class TrainPanel(QWidget):
         layout.setSpacing(8)
         layout.addWidget(self.start)
         layout.addLayout(row)
+        beginning = make_row(self.encoder, self.drop)
+        beginning.setStretch(0, 1)
+        layout.addLayout(beginning)
         for widget in (self.plot, self.shown, self.settings, self.anew, self.anew_question):
             layout.addWidget(widget)
         layout.addStretch()
@@ -89,6 +99,7 @@ class TrainPanel(QWidget):
     def _connect(self) -> None:
         self.start.clicked.connect(self._ask_to_train)
         self.settings.settings_requested.connect(self.settings_requested)
+        self.drop.clicked.connect(lambda: self.encoder_dropped.emit())
         self.anew.clicked.connect(self.anew_question.ask)
         self.anew_question.accepted.connect(self.restart_requested)
 
@@ -100,6 +111,9 @@ class TrainPanel(QWidget):
         sentence = state.sentence[:1].upper() + state.sentence[1:]
         self.sentence.show_text("\n".join(dict.fromkeys(filter(None, (sentence, why)))))
         self.busy.setVisible(state.busy)
+        self.encoder.setText(f"Starts from {state.encoder}.")
+        for part in (self.encoder, self.drop):
+            part.setVisible(bool(state.encoder))
         self.plot.show_curves(state.losses, state.agreements)
         self.shown.show_text(state.shown or "No prediction is shown yet.")
         learnt = bool(state.losses or state.agreements)

@@ -22,6 +22,7 @@ from napari_sparseseg.requests import (
     Paint,
     Request,
     SetClasses,
+    StartFrom,
     Train,
 )
 from napari_sparseseg.suggestion import labelled_slices
@@ -29,6 +30,7 @@ from napari_sparseseg.widgets.background import Background
 from napari_sparseseg.widgets.image_source import ImageSource
 from napari_sparseseg.widgets.opened_case import OpenedCase, Shared
 from napari_sparseseg.widgets.placement import find_camera, show_upright
+from napari_sparseseg.widgets.pretrain_states import find_encoder
 from napari_sparseseg.widgets.project_desk import ProjectDesk
 from napari_sparseseg.widgets.recording import APART, is_apart
 from napari_sparseseg.widgets.session import Session
@@ -113,7 +115,7 @@ class Workplace(QObject):
         self.desk.find(source)
         self.case = OpenedCase(self.viewer, source, shared, self.session.table, self.take_labels, self.tell)
         self.session.image = source.name
-        self.session.is_flat = source.shape[0] == 1
+        self.session.is_flat, self.session.channels = source.shape[0] == 1, len(source.volume.data)
         self.show_labels()
         self.send_image()
         return self.case
@@ -179,6 +181,8 @@ class Workplace(QObject):
         """Tell the worker the settings."""
         session = self.session
         self.send(Configure(session.training, session.network, session.inference))
+        if session.encoders.used:
+            self.send(StartFrom(find_encoder(session)))
 
     def send_image_labels(self) -> None:
         """Tell the worker what is said of the image, and of slices of it."""

@@ -16,13 +16,14 @@ from napari_sparseseg.widgets.dock import (
     BoxesDock,
     ClassMapsDock,
     PredictDock,
+    PretrainDock,
     SparseSegmentationDock,
     TrainDock,
     find_coordinator,
 )
 from tests.widgets.conftest import settle, wait_for
 
-DOCKS = (SparseSegmentationDock, AnnotateDock, BoxesDock, ClassMapsDock, TrainDock, PredictDock)
+DOCKS = (SparseSegmentationDock, AnnotateDock, BoxesDock, ClassMapsDock, PretrainDock, TrainDock, PredictDock)
 
 
 @pytest.fixture
@@ -95,7 +96,9 @@ def test_the_manifest_offers_the_docks():
 
     manifest = npe2.PluginManifest.from_distribution("napari-sparseseg")
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    assert names == ["Sparse segmentation", "Annotate", "Boxes", "Class maps", "Train", "Predict"]
+    assert names == [
+        "Sparse segmentation", "Annotate", "Boxes", "Class maps", "Pre-train", "Train", "Predict",
+    ]  # fmt: skip
     for widget, kind in zip(manifest.contributions.widgets, DOCKS, strict=True):
         (command,) = (each for each in manifest.contributions.commands if each.id == widget.command)
         assert command.python_name == f"{kind.__module__}:{kind.__name__}"

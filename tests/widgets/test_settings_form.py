@@ -200,3 +200,18 @@ def test_several_names_are_a_column_of_check_boxes():
         click(column.box("ignore"))
         click(column.box("reset"))
         assert [config.denoise for _, config in heard] == ["ignore", "none", "reset"]
+
+
+def test_some_rows_can_be_shown_alone_and_say_something_else():
+    form = SettingsForm(CrfConfig(), helps={"crf_iterations": "How often."})
+    with shown(form):
+        assert form.editor("crf_iterations").toolTip() == "How often."
+        config = form.config
+        names = {entry.name for entry in fields(config)}
+        for wanted in ({"crf_iterations"}, set(), names):
+            form.show_only(wanted)
+            assert {name for name in names if form.editor(name).isVisible()} == wanted
+            texts = {label.text() for label in form.findChildren(QLabel) if label.isVisible()}
+            assert len(texts) >= len(wanted)
+            assert bool(texts) == bool(wanted)
+        assert form.config == config

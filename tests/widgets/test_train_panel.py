@@ -13,7 +13,7 @@ from napari_sparseseg.widgets.train_panel import TrainPanel
 from tests.widgets.conftest import settle, wait_for
 from tests.widgets.panel_window import click, cut_off, record, shown
 
-SIGNALS = ("train_requested", "restart_requested", "settings_requested")
+SIGNALS = ("train_requested", "restart_requested", "settings_requested", "encoder_dropped")
 READY = TrainState(why_not_start="")
 LEARNING = TrainState(
     running=True,
@@ -86,6 +86,22 @@ def test_showing_states_asks_for_nothing(panel):
         panel.show_state(state)
         settle()
     assert panel.heard == []
+
+
+def test_what_the_network_starts_from_is_said_and_can_be_dropped(panel):
+    panel.show_state(READY)
+    settle()
+    assert not panel.encoder.isVisible()
+    assert not panel.drop.isVisible()
+    panel.show_state(replace(READY, encoder="the encoder “Jigsaw puzzle 2”"))
+    settle()
+    assert panel.encoder.isVisible()
+    assert panel.encoder.text() == "Starts from the encoder “Jigsaw puzzle 2”."
+    assert panel.drop.toolTip()
+    click(panel.drop)
+    QTest.keyClick(panel.drop, Qt.Key.Key_Space)
+    assert panel.heard == [("encoder_dropped",)] * 2
+    assert panel.drop.isVisible()
 
 
 def test_nothing_below_moves_when_the_sentence_or_the_busy_mark_changes(panel):
@@ -185,7 +201,8 @@ def test_settings_that_make_no_sense_live_are_not_there(panel):
 
 
 def test_text_fits_the_dock(any_panel):
-    for state in (TrainState(), READY, LEARNING):
+    begun = replace(READY, encoder="the encoder “Tell pieces apart, with a memory 12” of this project")
+    for state in (TrainState(), READY, begun, LEARNING):
         any_panel.show_state(state)
         any_panel.settings.unfold(state is LEARNING)
         if state is LEARNING:
