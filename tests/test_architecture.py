@@ -10,6 +10,7 @@ import pytest
 
 import napari_sparseseg
 from napari_sparseseg.cli import app
+from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.settings import (
     BoxConfig,
     CamConfig,
@@ -29,7 +30,8 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip
 READERS = {"nibabel", "SimpleITK", "pydicom", "tifffile", "h5py"}
 GRAPHICS = {"napari", "qtpy", "magicgui", "PySide6", "PySide2", "PyQt5", "PyQt6", "vispy"}
 ORCHESTRATION = {
-    "training", "segmentation", "box_training", "cli", "cli_progress", "demo", "live", "worker", "widgets",
+    "training", "segmentation", "box_training", "pretraining", "cli", "cli_progress", "demo", "live",
+    "worker", "widgets",
 }  # fmt: skip
 
 
@@ -93,11 +95,13 @@ def test_modules_are_named_for_what_they_hold(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["errors.py", "atomic.py", "settings.py", "events.py", "annotation.py", "volume.py"]
-)
+    "name",
+    ["errors.py", "atomic.py", "setting.py", "settings.py", "pretraining_settings.py", "events.py",
+     "annotation.py", "volume.py"],
+)  # fmt: skip
 def test_the_data_layer_imports_nothing_above_it(name):
     if name in TREES:
-        allowed = {"errors", "atomic", "settings", "formats", "annotation", "events"}
+        allowed = {"errors", "atomic", "setting", "settings", "formats", "annotation", "events"}
         assert own(name) - allowed <= ({"volume"} if name == "volume.py" else set())
 
 
@@ -135,6 +139,38 @@ PARTS = {
                              "image_labels", "volume"},
     "seeds.py": {"annotation", "errors", "image_labels", "settings"},
     "encoders.py": {"errors", "networks"},
+    "encoder_checkpoint.py": {"checkpoint", "classifier", "encoders", "errors", "networks", "normalisation",
+                              "pretraining_settings", "settings"},
+    "encoder_start.py": {"encoder_checkpoint", "encoders", "errors", "networks", "settings"},
+    "job_labels.py": {"annotation", "errors"},
+    "live_start.py": {"encoder_checkpoint", "encoder_start", "errors", "settings"},
+    "live_image.py": {"annotation", "networks", "normalisation"},
+    "volume_files.py": {"errors", "volume"},
+    "volume_pool.py": {"errors", "networks", "normalisation", "resampling"},
+    "views.py": {"networks", "volume_pool"},
+    "representation.py": set(),
+    "pretext.py": {"encoders", "networks", "pretraining_settings", "settings", "volume_pool"},
+    "pretraining_survey.py": {"errors", "events", "networks", "normalisation", "resampling", "volume_pool"},
+    "adversary.py": set(),
+    "hidden_blocks.py": {"networks"},
+    "trivial_answers.py": set(),
+    "pretext_generative.py": {"adversary", "errors", "hidden_blocks", "pretext", "trivial_answers",
+                              "volume_pool"},
+    "permutations.py": {"errors"},
+    "turns.py": {"networks"},
+    "tiling.py": {"networks", "pretext", "views", "volume_pool"},
+    "pretext_spatial.py": {"errors", "networks", "permutations", "pretext", "tiling", "turns", "volume_pool"},
+    "clustering.py": set(),
+    "pretext_grouping.py": {"clustering", "errors", "networks", "pretext", "views", "volume_pool"},
+    "pretext_similarity.py": {"clustering", "networks", "pretext", "pretext_grouping", "views",
+                              "volume_pool"},
+    "gradient_reversal.py": set(),
+    "phantoms.py": {"networks"},
+    "pretext_synthetic.py": {"gradient_reversal", "phantoms", "pretext", "volume_pool"},
+    "labelled_views.py": {"networks", "views", "volume_pool"},
+    "pretext_contrastive.py": {"encoders", "errors", "labelled_views", "pretext", "views", "volume_pool"},
+    "linear_probe.py": {"annotation", "cam_windows", "encoder_checkpoint", "encoders", "errors", "events",
+                        "networks", "normalisation", "resampling", "settings"},
     "classifier.py": {"annotation", "checkpoint", "encoders", "errors", "networks", "normalisation",
                       "settings"},
     "classifier_bags.py": {"errors", "image_labels", "networks"},
@@ -182,6 +218,7 @@ def test_nothing_but_the_entry_points_imports_the_command_line(name):
             "cli_boxes",
             "cli_cam",
             "cli_options",
+            "cli_pretrain",
             "cli_progress",
             "cli_report",
             "cli_weak",
@@ -237,6 +274,7 @@ def test_what_is_public_is_there():
         ("predict", (InferenceConfig,)),
         ("boxes", (BoxConfig, RecursionConfig, CrfConfig, NetworkConfig)),
         ("cam", (ClassifierConfig, CamConfig, SeedConfig, CrfConfig, NetworkConfig)),
+        ("pretrain", (PretrainingConfig, PretextConfig, NetworkConfig)),
     ],
 )
 def test_every_setting_is_a_flag(command, classes):
