@@ -20,7 +20,7 @@ demo: $(VENV)/demo.stamp
 test: lint
 	command -v xvfb-run || (apt-get update && apt-get install --yes $(SCREEN_PACKAGES))
 	# One thread each: several pools of threads on few cores wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -37,6 +37,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/boxes.py
 	$(BIN)/python benchmarks/cam.py
+	$(BIN)/python benchmarks/ssl/measure.py --jigsaw
 	$(SCREEN) $(BIN)/python benchmarks/interaction.py
 
 clean:
