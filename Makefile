@@ -20,7 +20,7 @@ demo: $(VENV)/demo.stamp
 test: lint
 	command -v xvfb-run || (apt-get update && apt-get install --yes $(SCREEN_PACKAGES))
 	# One thread each: several pools of threads on few cores wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

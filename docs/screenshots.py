@@ -15,11 +15,13 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent / "tests"))
 
 SIZE = (1280, 800)
+TALL = (1280, 1100)  # for a long panel
 GREY, WHITE = 2, 3
 SLICES = (40, 46, 52)
 SHOWN = 49  # nothing is labelled on it
 STEPS = 350
 BOX_STEPS = 150
+VOLUMES = 20  # without labels
 
 
 def show_strokes() -> None:
@@ -177,6 +179,62 @@ def show_class_maps() -> None:
     robot.settle(0.5)
 
 
+def show_pretraining() -> None:
+    """Let two encoders learn from generated volumes without labels, and compare them on a few strokes."""
+    import napari
+    import nibabel
+    from robot import Robot
+
+    from napari_sparseseg.sample_data import generate_cohort
+
+    viewer = napari.Viewer()
+    image, truth_layer = viewer.open_sample("napari-sparseseg", "synthetic")
+    wanted = np.asarray(truth_layer.data) + 1  # as painted here: 1 is background
+    viewer.layers.remove(truth_layer)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-sparseseg", "Sparse segmentation")
+    robot = Robot(viewer)
+    robot.window.resize(*TALL)
+    coordinator, session = dock.coordinator, dock.coordinator.session
+    robot.wait(lambda: session.worker == "ready" and session.image, what="the image")
+    pretrain, work = coordinator.pretrain, session.pretrain
+    while session.table.mask_values[-1] < wanted.max():
+        coordinator.annotate.add_class()
+    labels = viewer.layers[f"labels of {image.name}"]
+    labels.brush_size = 2
+    middle = image.data.shape[-3] // 2
+    for index in (middle - 8, middle - 2, middle + 6):
+        viewer.dims.set_current_step(0, index)
+        robot.settle(0.2)
+        for value in range(1, wanted.max() + 1):
+            labels.selected_label = value
+            for y, first, last in find_runs(wanted[index] == value, 24, 3, index + value):
+                robot.stroke(labels, [(index, y, x) for x in range(first, last + 1)])
+    viewer.dims.set_current_step(0, middle)
+    dock.show_panel("Pre-train")
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent, "unlabelled scans")
+        folder.mkdir()
+        for number, (volume, _, _) in enumerate(generate_cohort(VOLUMES, seed=100)):
+            scan = nibabel.Nifti1Image(volume.data[0].T, np.diag([*volume.spacing[::-1], 1]))
+            nibabel.save(scan, folder / f"scan_{number:02}.nii.gz")
+        pretrain.choose_folder(str(folder))
+        robot.wait(lambda: session.volumes.folder_files, what="the folder")
+        for task, seconds in (("simclr", 45), ("masked_autoencoder", 60)):
+            config = replace(session.pretraining, task=task, seconds=seconds)
+            pretrain.change_settings(config, session.pretext)
+            pretrain.train()
+            robot.wait(lambda: not work.running, 300, "the encoder")
+        pretrain.probe()
+        robot.wait(lambda: not work.running, 120, "the comparison")
+    robot.settle(0.5)
+    panel = dock.tabs.currentWidget()
+    panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
+    robot.settle(0.8)
+    viewer.window.screenshot(str(FOLDER / "pretrain.png"), canvas_only=False, flash=False)
+    viewer.close()
+    robot.settle(0.5)
+
+
 def find_runs(mask: np.ndarray, number: int, length: int, seed: int) -> list[tuple[int, int, int]]:
     """Return `number` runs ``(y, first x, last x)`` of at least `length` voxels inside a mask ``(Y, X)``."""
     runs = []
@@ -194,3 +252,4 @@ if __name__ == "__main__":
         show_strokes()
         show_boxes()
         show_class_maps()
+        show_pretraining()
