@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +42,12 @@ def abandon(*folders):
     """Make projects with two labels each in a process that ends without closing them."""
     ended = subprocess.run([sys.executable, "-c", ABANDON, *map(str, folders)], check=False)
     assert ended.returncode == 9
+    for seconds_ago, folder in enumerate(
+        reversed(folders)
+    ):  # a clock that is set back meanwhile changes nothing
+        for file in filter(Path.is_file, folder.iterdir()):
+            then = file.stat().st_mtime - seconds_ago
+            os.utime(file, (then, then))
 
 
 def make_project(folder=None):
