@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from napari_sparseseg.setting import Settings, setting
+from napari_sparseseg.setting import Settings, device_setting, precision_setting, seed_setting, setting
 
 PRETEXT_TASKS = (
     "inpainting",
@@ -43,7 +43,7 @@ class PretrainingConfig(Settings):
     )  # fmt: skip
     seconds: float = setting(0.0, "Seconds", "Learn for this long by the clock (0: use steps).", minimum=0)
     steps: int = setting(0, "Steps", "Learn for this many steps (0: use seconds).", minimum=0)
-    seed: int = setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
+    seed: int = seed_setting()
     learning_rate: float = setting(
         2e-3, "Learning rate",
         "Peak of the one-cycle learning rate; moco and byol, whose second network follows slowly, take half.",
@@ -63,14 +63,8 @@ class PretrainingConfig(Settings):
         1024, "Memory", "Megabytes of volumes held at once; what does not fit takes turns.",
         minimum=1, maximum=1_000_000,
     )  # fmt: skip
-    device: str = setting(
-        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
-        choices=("auto", "cuda", "mps", "cpu"),
-    )  # fmt: skip
-    precision: str = setting(
-        "auto", "Precision", "Number format of the network; auto measures which is faster here.",
-        choices=("auto", "float32", "bfloat16"),
-    )  # fmt: skip
+    device: str = device_setting()
+    precision: str = precision_setting()
 
 
 @dataclass(frozen=True)

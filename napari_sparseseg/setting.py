@@ -40,6 +40,31 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+def seed_setting() -> Any:
+    """Declare the seed, which all that draws at random has."""
+    return setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
+
+
+def device_setting() -> Any:
+    """Declare the device, which all that computes with torch has."""
+    return setting(
+        "auto",
+        "Device",
+        "Where to compute: CUDA, then Apple's MPS, then the CPU.",
+        choices=("auto", "cuda", "mps", "cpu"),
+    )
+
+
+def precision_setting() -> Any:
+    """Declare the number format, which all that trains patch by patch has."""
+    return setting(
+        "auto",
+        "Precision",
+        "Number format of the network; auto measures which is faster here.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
 @dataclass(frozen=True)
 class Settings:
     """Checks ranges on construction and converts to and from JSON."""

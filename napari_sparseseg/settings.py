@@ -6,7 +6,7 @@ from these dataclasses.  Nothing here imports torch, so that both front ends sta
 
 from dataclasses import dataclass
 
-from napari_sparseseg.setting import Settings, setting
+from napari_sparseseg.setting import Settings, device_setting, precision_setting, seed_setting, setting
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TrainingConfig(Settings):
         0.0, "Seconds", "Train for this long by the clock, the preview included (0: use steps).", minimum=0
     )
     steps: int = setting(0, "Steps", "Train for this many steps (0: use seconds).", minimum=0)
-    seed: int = setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
+    seed: int = seed_setting()
     learning_rate: float = setting(
         5e-3, "Learning rate", "Peak of the one-cycle learning rate.", minimum=1e-6, maximum=1.0
     )
@@ -63,14 +63,8 @@ class TrainingConfig(Settings):
     allow_flips: bool = setting(
         False, "Allow flips", "Mirror patches left to right; only where no class has a side."
     )
-    device: str = setting(
-        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
-        choices=("auto", "cuda", "mps", "cpu"),
-    )  # fmt: skip
-    precision: str = setting(
-        "auto", "Precision", "Number format of the network; auto measures which is faster here.",
-        choices=("auto", "float32", "bfloat16"),
-    )  # fmt: skip
+    device: str = device_setting()
+    precision: str = precision_setting()
     encoder_rate: float = setting(
         0.1, "Encoder's rate",
         "Factor of the learning rate of an encoder that training starts from, in the first part of it: the "
@@ -115,10 +109,7 @@ class InferenceConfig(Settings):
         False, "Largest component", "Keep only the largest connected part of each class."
     )
     fill_holes: bool = setting(False, "Fill holes", "Fill holes inside each class.")
-    device: str = setting(
-        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
-        choices=("auto", "cuda", "mps", "cpu"),
-    )  # fmt: skip
+    device: str = device_setting()
 
     @property
     def cleans(self) -> bool:
@@ -176,7 +167,7 @@ class BoxConfig(Settings):
         0.2, "Background votes", "Voxels that less than this share calls the object are background.",
         minimum=0, maximum=1,
     )  # fmt: skip
-    seed: int = setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
+    seed: int = seed_setting()
 
 
 @dataclass(frozen=True)
@@ -204,10 +195,7 @@ class RecursionConfig(Settings):
         "organs and tumours fill 15 to 50 % of a box in 3D).",
         minimum=0, maximum=1,
     )  # fmt: skip
-    device: str = setting(
-        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
-        choices=("auto", "cuda", "mps", "cpu"),
-    )  # fmt: skip
+    device: str = device_setting()
 
 
 @dataclass(frozen=True)
@@ -269,11 +257,8 @@ class ClassifierConfig(Settings):
         0.2, "Held-out share", "Share of the volumes, or of one volume's slices, kept to measure it by.",
         minimum=0, maximum=0.5,
     )  # fmt: skip
-    seed: int = setting(0, "Seed", "Start of all random numbers.", minimum=0, maximum=2**31 - 1)
-    device: str = setting(
-        "auto", "Device", "Where to compute: CUDA, then Apple's MPS, then the CPU.",
-        choices=("auto", "cuda", "mps", "cpu"),
-    )  # fmt: skip
+    seed: int = seed_setting()
+    device: str = device_setting()
 
 
 @dataclass(frozen=True)
