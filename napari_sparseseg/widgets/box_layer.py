@@ -5,8 +5,7 @@ slice, made anew whenever another slice is shown, and reads back what the user d
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +14,12 @@ from napari import Viewer
 from napari.utils.color import ColorValue
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.box_geometry import Triple
 from napari_sparseseg.widgets.box_shapes import Shapes, snap_side
 from napari_sparseseg.widgets.image_source import ImageSource
+from napari_sparseseg.widgets.layer_edits import LayerEdits
 from napari_sparseseg.widgets.layers import OWN_KEY
 from napari_sparseseg.widgets.placement import Placement, find_camera
 
@@ -91,22 +90,18 @@ class BoxLayer:
         self._drawn_index = 0
         self._drawn_choice: int | None = None
         self._tool = "select"  # kept in 3D display, in which napari allows none
-        self._own_change = self._pressed = self._creating = self._stale = False
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(0)
-        self._timer.timeout.connect(self._take_in)
+        self._creating = self._stale = False
         active = viewer.layers.selection.active
         self.layer = Shapes(
             source.placement, name=f"boxes of {source.name}", opacity=1.0, metadata={OWN_KEY: "boxes"}
         )
+        self._edits = LayerEdits(viewer, self.layer, self._take_in)
         viewer.add_layer(self.layer)
         if active is not None:
             viewer.layers.selection.active = active
         self.layer.mode = self._tool
         self._redraw()
-        self.layer.mouse_drag_callbacks.append(self._follow_drag)
-        self._connections = (
+        self._edits.listen(
             (self.layer.events.data, self._on_data),
             (self.layer.events.features, self._on_features),
             (self.layer.events.highlight, self._on_highlight),
@@ -114,18 +109,10 @@ class BoxLayer:
             (self._camera.events.zoom, self._on_zoom),
             (viewer.layers.events.removed, self._on_removed),
         )
-        for emitter, callback in self._connections:
-            emitter.connect(callback)
 
     def close(self) -> None:
         """Take the layer out of the viewer."""
-        self._timer.stop()
-        for emitter, callback in self._connections:
-            emitter.disconnect(callback)
-        if self._follow_drag in self.layer.mouse_drag_callbacks:
-            self.layer.mouse_drag_callbacks.remove(self._follow_drag)
-        if self.layer in self._viewer.layers:
-            self._viewer.layers.remove(self.layer)
+        self._edits.close()
 
     def show_boxes(
         self, boxes: Sequence[ShownBox], table: ClassTable, selected_value: int, chosen: int | None
@@ -154,7 +141,7 @@ class BoxLayer:
         self._tool = "add_rectangle" if on else "select"
         if self.layer not in self._viewer.layers:
             return
-        with self._changing():
+        with self._edits.changing():
             if on:
                 self.layer.visible = True  # which lets go of any tool
                 self._viewer.layers.selection.active = self.layer
@@ -179,7 +166,7 @@ class BoxLayer:
     def _busy(self) -> bool:
         """Whether the user is in the middle of something that must not be pulled away."""
         active = self._viewer.layers.selection.active == self.layer  # napari may give a proxy
-        return self._creating or (self._pressed and active) or self._timer.isActive()
+        return self._creating or (self._edits.pressed and active) or self._edits.unread
 
     def _redraw_soon(self) -> None:
         if not self._busy:
@@ -190,9 +177,9 @@ class BoxLayer:
         self._stale = True
         if self._axis is None and self._placement.ndim == 2:
             return  # napari cannot add flat shapes in 3D, and goes on showing those that it has
-        while self._stale and not self._own_change:  # napari may tell of another slice meanwhile
+        while self._stale and not self._edits.own:  # napari may tell of another slice meanwhile
             self._stale = False
-            with self._changing():
+            with self._edits.changing():
                 self._fill()
 
     def _fill(self) -> None:
@@ -267,60 +254,40 @@ class BoxLayer:
         chosen = number is not None and number == self._chosen
         return (_CHOSEN_EDGE_PIXELS if chosen else _EDGE_PIXELS) * self._pixel()
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Take what happens to the layer meanwhile for an act of this class, not of the user."""
-        before, self._own_change = self._own_change, True
-        try:
-            yield
-        finally:
-            self._own_change = before
-
     # -- what the user does ----------------------------------------------------------------------------
 
-    def _follow_drag(self, layer: Shapes, event: Any) -> Iterator[None]:
-        self._pressed = True
-        try:
-            yield
-            while event.type == "mouse_move":
-                yield
-        finally:  # napari drops this where it never hears of the release
-            self._pressed = False
-            if layer in self._viewer.layers:
-                self._timer.start()
-
     def _on_data(self, event: Any) -> None:
-        if self._own_change:
+        if self._edits.own:
             return
         action = str(getattr(event.action, "value", event.action))
         self._creating = action == "adding" or (self._creating and action not in ("added", "removed"))
-        self._timer.start()
+        self._edits.read_soon()
 
     def _on_features(self, event: Any) -> None:
-        if not self._own_change:  # all that is heard of what was pasted
-            self._timer.start()
+        if not self._edits.own:  # all that is heard of what was pasted
+            self._edits.read_soon()
 
     def _on_highlight(self, event: Any) -> None:
-        if not self._own_change and self._choice() != self._drawn_choice:
-            self._timer.start()
+        if not self._edits.own and self._choice() != self._drawn_choice:
+            self._edits.read_soon()
 
     def _on_mode(self, event: Any) -> None:
-        if not self._own_change and self._viewer.dims.ndisplay == 2:
+        if not self._edits.own and self._viewer.dims.ndisplay == 2:
             self._tool = self.layer.mode
             self._color_next()
-            self._timer.start()
+            self._edits.read_soon()
 
     def _on_zoom(self, event: Any) -> None:
         if self.layer.nshapes:
             self.layer.edge_width = [self._edge_width(number) for number in self.layer.numbers]
             self.layer.refresh(thumbnail=False, extent=False)
-        with self._changing(), self.layer.block_update_properties():
+        with self._edits.changing(), self.layer.block_update_properties():
             self.layer.current_edge_width = self._edge_width(None)
 
     def _on_removed(self, event: Any) -> None:
         if event.value == self.layer:
-            self._timer.stop()
-            self._pressed = self._creating = False
+            self._edits.stop()
+            self._edits.pressed = self._creating = False
             self.removed.emit()
 
     def _take_in(self) -> None:

@@ -1,7 +1,6 @@
 """The layer in which points are set with the mouse, moved and deleted by napari's own tools."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import napari.layers
@@ -10,11 +9,11 @@ from napari import Viewer
 from napari.utils.color import ColorValue
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_sparseseg.annotation import BACKGROUND, ClassTable
 from napari_sparseseg.project_records import PointRecord
 from napari_sparseseg.widgets.image_source import ImageSource
+from napari_sparseseg.widgets.layer_edits import LayerEdits
 from napari_sparseseg.widgets.layers import OWN_KEY
 from napari_sparseseg.widgets.placed_layer import PlacedLayer
 from napari_sparseseg.widgets.placement import Placement
@@ -78,11 +77,7 @@ class PointLayer:
     def __init__(self, viewer: Viewer, source: ImageSource, table: ClassTable) -> None:
         self._viewer, self._table = viewer, table
         self._drawn: dict[int, PointRecord] = {}
-        self._own_change = self._pressed = self._missed = False
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(0)
-        self._timer.timeout.connect(self._take_in)
+        self._missed = False
         active = viewer.layers.selection.active
         self._size = max(1.0, max(source.shape) / _SHARE)
         self.layer = Points(
@@ -93,23 +88,14 @@ class PointLayer:
         viewer.add_layer(self.layer)
         if active is not None:
             viewer.layers.selection.active = active
-        self.layer.mouse_drag_callbacks.append(self._follow_drag)
-        self._connections = (
-            (self.layer.events.data, self._on_data),
-            (viewer.layers.events.removed, self._on_removed),
+        self._edits = LayerEdits(viewer, self.layer, self._take_in, self._on_release)
+        self._edits.listen(
+            (self.layer.events.data, self._on_data), (viewer.layers.events.removed, self._on_removed)
         )
-        for emitter, callback in self._connections:
-            emitter.connect(callback)
 
     def close(self) -> None:
         """Take the layer out of the viewer."""
-        self._timer.stop()
-        for emitter, callback in self._connections:
-            emitter.disconnect(callback)
-        if self._follow_drag in self.layer.mouse_drag_callbacks:
-            self.layer.mouse_drag_callbacks.remove(self._follow_drag)
-        if self.layer in self._viewer.layers:
-            self._viewer.layers.remove(self.layer)
+        self._edits.close()
 
     @property
     def marking(self) -> bool:
@@ -131,7 +117,7 @@ class PointLayer:
         self._table = table
         self._drawn = {record.number: record for record in records}
         layer = self.layer
-        with self._changing():
+        with self._edits.changing():
             chosen = {number for place, number in enumerate(layer.numbers) if place in layer.selected_data}
             layer.selected_data = set()
             layer.data = np.array([record.voxel for record in records], float).reshape(-1, 3)[
@@ -164,40 +150,24 @@ class PointLayer:
         colors[BACKGROUND] = self._table.classes[0].color
         return np.array(ColorValue(colors.get(value, colors[BACKGROUND])), float)
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Take what happens to the layer meanwhile for an act of this class, not of the user."""
-        before, self._own_change = self._own_change, True
-        try:
-            yield
-        finally:
-            self._own_change = before
-
-    def _follow_drag(self, layer: Points, event: Any) -> Iterator[None]:
-        self._pressed = True
-        try:
-            yield
-            while event.type == "mouse_move":
-                yield
-        finally:  # napari drops this where it never hears of the release
-            self._pressed = False
-            if self._missed and layer in self._viewer.layers:
-                self._timer.start()
+    def _on_release(self) -> None:
+        if self._missed:
+            self._edits.read_soon()
 
     def _on_data(self, event: Any) -> None:
         action = str(getattr(event.action, "value", event.action))
-        if not self._own_change and not action.endswith("ing"):
-            self._timer.start()
+        if not self._edits.own and not action.endswith("ing"):
+            self._edits.read_soon()
 
     def _on_removed(self, event: Any) -> None:
         if event.value == self.layer:
-            self._timer.stop()
+            self._edits.stop()
             self.removed.emit()
 
     def _take_in(self) -> None:
         """Read what the user did since the points were last shown, and tell."""
-        self._missed = self._pressed
-        if self._pressed:  # comes again when the mouse is let go
+        self._missed = self._edits.pressed
+        if self._edits.pressed:  # comes again when the mouse is let go
             return
         added, moved = [], []
         found: set[int] = set()

@@ -553,7 +553,8 @@ def test_closing_leaves_nothing_and_taking_the_layer_out_is_told(viewer, image):
     second.close()
     assert count() == before
     assert (
-        not second.layer.mouse_drag_callbacks or second._follow_drag not in second.layer.mouse_drag_callbacks
+        not second.layer.mouse_drag_callbacks
+        or second._edits.follow_drag not in second.layer.mouse_drag_callbacks
     )
     assert second.layer not in viewer.layers
     viewer.layers.remove(desk.layer)
