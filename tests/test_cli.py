@@ -1,12 +1,11 @@
 import json
 import signal
-import sys
 
 import numpy as np
 import pytest
+from command_line import make_runner
 from phantoms import make_image, make_truth
 
-from napari_sparseseg import cli
 from napari_sparseseg.cli_progress import ProgressDisplay
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import StepDone
@@ -31,19 +30,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command line as the console script does; return exit code, standard output and error."""
-
-    def run_command(*words):
-        monkeypatch.setattr(sys, "argv", ["sparseseg", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return make_runner(monkeypatch, capsys)
 
 
 def test_segment_writes_mask_uncertainty_and_model_on_the_source_grid(files, run):

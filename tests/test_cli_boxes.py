@@ -8,10 +8,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from command_line import make_runner
 from phantoms import fix_precision, make_image, make_truth
 from random_encoders import make_encoder
 
-from napari_sparseseg import cli
 from napari_sparseseg.box_files import NamedBox, save_boxes
 from napari_sparseseg.box_geometry import boxes_of_labels
 from napari_sparseseg.encoder_checkpoint import save_encoder
@@ -38,19 +38,7 @@ def _fixed_precision(monkeypatch):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command as the console script does; return exit code, standard output and error."""
-
-    def run_command(*words, command="boxes"):
-        monkeypatch.setattr(sys, "argv", ["sparseseg", command, *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return make_runner(monkeypatch, capsys, "boxes")
 
 
 def write_boxes(path, truth, volume, names=("", "")):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import make_runner
 from phantoms import TABLE, fix_precision, make_case, make_image, make_truth, short_training
 from random_encoders import make_encoder
 
-from napari_sparseseg import cli
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.cam import ClassMap
 from napari_sparseseg.checkpoint import save_model
@@ -53,19 +53,7 @@ def _fixed_precision(monkeypatch):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command as the console script does; return exit code, standard output and error."""
-
-    def run_command(*words, command="cam"):
-        monkeypatch.setattr(sys, "argv", ["sparseseg", command, *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return make_runner(monkeypatch, capsys, "cam")
 
 
 def ranges(truth, names, volume="", axes=(0, 1, 2)):

@@ -1,11 +1,10 @@
 import json
-import sys
 
 import numpy as np
 import pytest
+from command_line import make_runner
 from phantoms import make_image, make_truth
 
-from napari_sparseseg import cli
 from napari_sparseseg.annotation import ClassTable, source_code
 from napari_sparseseg.box_files import NamedBox
 from napari_sparseseg.cli_points import match_points
@@ -46,19 +45,7 @@ def write_points(path, classes, volume="image.nii.gz"):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command line as the console script does; return exit code, standard output and error."""
-
-    def run_command(*words):
-        monkeypatch.setattr(sys, "argv", ["sparseseg", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return make_runner(monkeypatch, capsys)
 
 
 def read(files, *, strokes=None, seeds=None, points="points.csv", **options):

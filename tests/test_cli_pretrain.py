@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import make_runner
 from phantoms_ssl import make_volume
 
 from napari_sparseseg import cli
@@ -25,19 +26,7 @@ pytestmark = pytest.mark.usefixtures("few_checks")
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command as the console script does; return exit code, standard output and error."""
-
-    def run_command(*words):
-        monkeypatch.setattr(sys, "argv", ["sparseseg", "pretrain", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return make_runner(monkeypatch, capsys, "pretrain")
 
 
 @pytest.fixture

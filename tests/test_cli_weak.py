@@ -1,12 +1,11 @@
 import json
-import sys
 
 import numpy as np
 import pytest
+from command_line import make_runner
 from phantoms import make_image, make_truth
 from random_encoders import make_encoder
 
-from napari_sparseseg import cli
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.classifier import Classifier, build_classifier, save_classifier
 from napari_sparseseg.encoder_checkpoint import save_encoder
@@ -42,19 +41,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the command line as the console script does; return exit code, standard output and error."""
-
-    def run_command(*words):
-        monkeypatch.setattr(sys, "argv", ["sparseseg", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return make_runner(monkeypatch, capsys)
 
 
 def write_classifier(folder, config, channels=1):
