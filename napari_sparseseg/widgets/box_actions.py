@@ -17,7 +17,7 @@ from napari_sparseseg.widgets.box_states import mean_dice, name_round
 from napari_sparseseg.widgets.job_actions import JobActions
 from napari_sparseseg.widgets.layers import is_own
 from napari_sparseseg.widgets.pretrain_states import find_encoder
-from napari_sparseseg.widgets.session import BoxWork
+from napari_sparseseg.widgets.work import BoxWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _TRUTH_MARGIN = 16  # voxels round all boxes in which a comparison counts background too

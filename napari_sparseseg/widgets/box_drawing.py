@@ -17,7 +17,7 @@ from napari_sparseseg.widgets.box_history import BoxHistory
 from napari_sparseseg.widgets.box_layer import BoxLayer, ShownBox
 from napari_sparseseg.widgets.box_states import class_of_new_box, why_no_draw
 from napari_sparseseg.widgets.read_classes import with_classes
-from napari_sparseseg.widgets.session import BoxWork
+from napari_sparseseg.widgets.work import BoxWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _SAME_OBJECT = 0.3  # overlap in the plane by which a rectangle on another slice belongs to a box

@@ -3,8 +3,9 @@
 from napari_sparseseg.events import BoxRoundMade
 from napari_sparseseg.project import BoxRecord
 from napari_sparseseg.widgets.job_words import why_no_worker, why_wait
-from napari_sparseseg.widgets.session import BoxWork, Session
+from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.snapshots import ORIENTATIONS, BoxesState, BoxRow, RoundRow
+from napari_sparseseg.widgets.work import BoxWork
 
 _METHOD_WORDS = {
     "box": "whole boxes",

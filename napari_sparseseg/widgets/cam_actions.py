@@ -38,8 +38,8 @@ from napari_sparseseg.widgets.network_copies import NetworkCopies
 from napari_sparseseg.widgets.place_click import PlaceClick
 from napari_sparseseg.widgets.pretrain_states import find_encoder
 from napari_sparseseg.widgets.read_classes import with_classes
-from napari_sparseseg.widgets.session import CamWork
 from napari_sparseseg.widgets.told_labels import to_image_labels
+from napari_sparseseg.widgets.work import CamWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _CLASSIFIER = "classifier"  # folder in that of the case

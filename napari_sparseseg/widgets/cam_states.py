@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from napari_sparseseg.project_records import ImageLabelRecord
 from napari_sparseseg.widgets.box_states import class_of_new_box
 from napari_sparseseg.widgets.job_words import why_no_worker, why_wait
-from napari_sparseseg.widgets.session import CamWork, Session
+from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.snapshots import ORIENTATIONS, ClassMapsState, ImageLabelRow, ScoreRow
+from napari_sparseseg.widgets.work import CamWork
 
 _NO_LABELS = "Say first where a class is, and where it is not."
 _NO_SUBJECT = "There is no network to ask yet: let one learn from these labels first."

@@ -1,10 +1,7 @@
 """One per viewer: brings together actions, worker and panels, and ends it all when the window goes."""
 
 import atexit
-import math
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from napari import Viewer
@@ -14,15 +11,6 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.events import (
-    Failed,
-    HeldOutScored,
-    ModelSaved,
-    Noted,
-    PictureChanged,
-    PictureCompleted,
-    RoundStarted,
-)
 from napari_sparseseg.project import Project
 from napari_sparseseg.widgets.activity import Activity
 from napari_sparseseg.widgets.annotate_actions import AnnotateActions
@@ -40,7 +28,6 @@ from napari_sparseseg.widgets.point_layer import PointLayer
 from napari_sparseseg.widgets.predict_actions import PredictActions
 from napari_sparseseg.widgets.pretrain_actions import PretrainActions
 from napari_sparseseg.widgets.pretrain_states import pretrain_state
-from napari_sparseseg.widgets.pretrain_words import name_tasks
 from napari_sparseseg.widgets.project_actions import ProjectActions
 from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.shortcuts import bind_shortcuts, release_shortcuts
@@ -50,14 +37,13 @@ from napari_sparseseg.widgets.states import (
     predict_state,
     train_state,
 )
-from napari_sparseseg.widgets.worker_events import take_event
 from napari_sparseseg.widgets.worker_link import MakeWorker
+from napari_sparseseg.widgets.worker_watch import WorkerWatch
 from napari_sparseseg.widgets.workplace import Workplace
 from napari_sparseseg.worker_client import WorkerClient
 
 _SHOW_MS = 100
 _CLOCK_MS = 1000
-_REOPEN_SECONDS = 60.0
 
 
 class Coordinator(QObject):
@@ -104,8 +90,6 @@ class Coordinator(QObject):
         self._closing: QObject | None = None
         self._shown: dict[str, Any] = {}
         self.closed = False
-        self._reopened = -math.inf
-        self._deaths = 0
         self.images = ImageActions(self._place)
         self.annotate = AnnotateActions(self._place)
         self.predict = PredictActions(self._place)
@@ -114,8 +98,8 @@ class Coordinator(QObject):
         self.cam = CamActions(self._place)
         self.points = PointActions(self._place, self._bind_to_points)
         self.pretrain = PretrainActions(self._place)
-        self._jobs = (self.boxes, self.cam, self.pretrain)
         self.projects = ProjectActions(self._place, self.images, self.annotate)
+        self._watch = WorkerWatch(self._place, (self.boxes, self.cam, self.pretrain), self.predict)
         self._show_timer = self._make_timer(_SHOW_MS, self.show_now, once=True)
         self._clock = self._make_timer(_CLOCK_MS, self._tick)
         self._actions = self._shortcut_actions()
@@ -221,13 +205,12 @@ class Coordinator(QObject):
     def _connect(self) -> None:
         place, dims, camera = self._place, self.viewer.dims.events, find_camera(self.viewer).events
         place.touched.connect(self._show_soon)
+        self._watch.heard.connect(self._show_soon)
         place.viewed.connect(self.box_drawing.follow_view)
         place.closing.connect(self.box_drawing.image_closing)
         place.class_deleted.connect(self.box_drawing.class_deleted)
         self.cam.settings_changed.connect(self.points.follow_settings)
         place.opened.connect(self._on_opened)
-        place.link.arrived.connect(self._on_event)
-        place.link.died.connect(self._on_death)
         place.background.busy_changed.connect(self._on_files)
         for emitter in (dims.point, dims.order, dims.ndisplay):
             emitter.connect(place.view_changed)
@@ -317,76 +300,6 @@ class Coordinator(QObject):
         for key, tool in (("P", "paint"), ("E", "erase"), ("F", "fill")):  # napari's own draw other things
             layer.bind_key(key, lambda _, tool=tool: self.annotate.use_tool(tool), overwrite=True)
         layer.bind_key("Control-Z", lambda _: undo(), overwrite=True)
-
-    def _on_event(self, event: object) -> None:
-        place, session = self._place, self.session
-        if any(job.take_event(event) for job in self._jobs):
-            self._show_soon()
-            return
-        take_event(session, event)
-        try:
-            self._keep_figures(event)
-        except InputError as error:
-            place.tell(str(error))
-        if isinstance(event, PictureChanged) and place.case is not None:
-            place.case.layers.picture_changed(event.region, session.axis, session.slice_index)
-        elif isinstance(event, PictureCompleted):
-            self.predict.picture_completed()
-        elif isinstance(event, Failed):
-            self._on_failure(event)
-        elif isinstance(event, Noted):
-            place.inform(event.text)
-        elif isinstance(event, ModelSaved):
-            place.inform(f"The model was saved in {event.folder}.")
-        self._show_soon()
-
-    def _on_failure(self, event: Failed) -> None:
-        text = name_tasks(event.text) if self.session.pretrain.running else event.text
-        self._place.tell(text)
-        if self.session.job is None and event.ended:
-            self._reopen()
-        for job in self._jobs:
-            job.end(f"Nothing was made: {text}")
-
-    def _keep_figures(self, event: object) -> None:
-        """Keep what training says of itself in the project."""
-        learning, desk = self.session.learning, self._place.desk
-        if isinstance(event, RoundStarted):
-            learning.record = desk.add_round(
-                {"labelled": event.labelled, "held_out": event.held_out, "slices": event.slices}
-            )
-        elif isinstance(event, HeldOutScored):
-            measured = {name: dice for name, dice in event.per_class.items() if math.isfinite(dice)}
-            figures = {"step": event.step, "dice": event.dice, "per_class": measured}
-            desk.update_round(learning.record, {**figures, "seconds": learning.seconds})
-
-    def _reopen(self) -> None:
-        """Begin the work on the image again after an error in it, but not again and again."""
-        now = time.monotonic()
-        if now - self._reopened > _REOPEN_SECONDS:
-            self._reopened = now
-            self._place.send_image(again=True)
-
-    def _on_death(self, sentence: str) -> None:
-        place, session = self._place, self.session
-        session.busy = False
-        for job in self._jobs:
-            job.lose()
-        if place.link.alive:
-            place.tell(f"{sentence} It was started again; no stroke is lost.")
-            session.worker = "starting"
-            self._deaths += session.running
-            if self._deaths > 1 and session.training.precision == "auto":
-                # A fault in a library, most likely, that its slower but older part does not have.
-                session.training = replace(session.training, precision="float32")
-                place.inform("Learning goes on with the precision float32, which is slower but safer.")
-            place.send_image(again=True)
-        else:
-            place.tell(
-                f"{sentence} It stopped again and again; press Start to try once more. No stroke is lost."
-            )
-            session.worker, session.running = "gone", False
-        self._show_soon()
 
     def _on_files(self, words: str) -> None:
         self.session.doing = words

@@ -6,7 +6,7 @@ from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Noted, WorkDone
 from napari_sparseseg.requests import Request
 from napari_sparseseg.widgets.job_words import why_wait
-from napari_sparseseg.widgets.session import Job
+from napari_sparseseg.widgets.work import Job
 from napari_sparseseg.widgets.workplace import Workplace
 
 

@@ -12,7 +12,7 @@ from napari_sparseseg.project_records import PointRecord
 from napari_sparseseg.seeds import grow_points
 from napari_sparseseg.widgets.cam_states import why_no_slice
 from napari_sparseseg.widgets.point_layer import PointLayer, Triple
-from napari_sparseseg.widgets.session import CamWork
+from napari_sparseseg.widgets.work import CamWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _MOST_REMEMBERED = 100  # as many as napari remembers strokes

@@ -31,7 +31,8 @@ from napari_sparseseg.widgets.pretrain_states import (
     why_no_use,
 )
 from napari_sparseseg.widgets.pretrain_words import describe_encoder
-from napari_sparseseg.widgets.session import Learning, PretrainWork
+from napari_sparseseg.widgets.session import Learning
+from napari_sparseseg.widgets.work import PretrainWork
 from napari_sparseseg.widgets.workplace import Workplace, tells
 
 _STOPPED = "Stopped. With the same volumes and settings, learning goes on from here."

@@ -26,7 +26,8 @@ from napari_sparseseg.settings import (
 )
 from napari_sparseseg.widgets.image_source import ImageSource
 from napari_sparseseg.widgets.recording import LabelRecorder, is_apart
-from napari_sparseseg.widgets.session import EncoderList, Session
+from napari_sparseseg.widgets.session import Session
+from napari_sparseseg.widgets.work import EncoderList
 
 _CONFIGS = {
     "training": TrainingConfig,

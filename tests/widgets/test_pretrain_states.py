@@ -9,8 +9,9 @@ from napari_sparseseg.project_encoders import EncoderSummary, ProbeRecord
 from napari_sparseseg.settings import NetworkConfig
 from napari_sparseseg.widgets.job_words import JOB_WORDS
 from napari_sparseseg.widgets.pretrain_states import find_encoder, pretrain_state
-from napari_sparseseg.widgets.session import EncoderList, Session, VolumeChoice
+from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.states import train_state
+from napari_sparseseg.widgets.work import EncoderList, VolumeChoice
 from tests.widgets.pretrain_window import score
 
 JIGSAW = EncoderSummary(

@@ -1,6 +1,6 @@
 """What the panels say, from the session alone."""
 
-from napari_sparseseg.widgets.session import Curve, Learning, Session
+from napari_sparseseg.widgets.session import Learning, Session
 from napari_sparseseg.widgets.snapshots import AnnotateState, PredictState, TrainState
 from napari_sparseseg.widgets.states import (
     annotate_state,
@@ -10,6 +10,7 @@ from napari_sparseseg.widgets.states import (
     predict_state,
     train_state,
 )
+from napari_sparseseg.widgets.work import Curve
 
 
 def opened(**changes):
