@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +17,30 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sparseseg import formats
 from napari_sparseseg.atomic import atomic_path, check_folder
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES, is_dicom
-from napari_sparseseg.formats.grid import REVERSED, SourceGrid, check_affine, explain_difference, make_grid
+from napari_sparseseg.formats import (
+    READABLE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    check_segmentation_writer,
+    is_dicom,
+    is_readable,
+    list_series,
+    series_name,
+    short_name,
+    source_files,
+)
+from napari_sparseseg.formats.grid import (
+    REVERSED,
+    SourceGrid,
+    border_matrix,
+    check_affine,
+    explain_difference,
+    make_grid,
+)
 from napari_sparseseg.formats.stored import StoredImage
+from napari_sparseseg.formats.values import check_labels, narrow_labels, read_values, read_whole_numbers
+
+if TYPE_CHECKING:
+    from napari_sparseseg.annotation import ClassTable
 
 __all__ = [
     "READABLE_SUFFIXES",
@@ -27,23 +48,26 @@ __all__ = [
     "SourceGrid",
     "Units",
     "Volume",
+    "check_segmentation_writer",
     "check_writable",
     "is_dicom",
     "is_readable",
+    "list_series",
     "load_labels",
     "load_volume",
     "placed_box",
     "same_grid",
     "save_labels",
     "save_map",
+    "save_segmentation",
+    "series_name",
     "short_name",
+    "source_files",
     "volume_from_array",
     "voxel_box",
 ]
 
 Units = Literal["mm", "voxel"]
-
-_LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +108,6 @@ class Volume:
 _Path = str | os.PathLike[str]
 
 
-def is_readable(path: _Path) -> bool:
-    """Tell by its name, or by content where that says nothing, whether `load_volume` should be tried."""
-    path = Path(path)
-    if path.is_dir():
-        return any(is_dicom(file) for file in path.rglob("*") if file.is_file())
-    return bool(formats.known_suffix(path)) or (path.is_file() and is_dicom(path))
-
-
 def load_volume(
     path: _Path | Sequence[_Path],
     *,
@@ -128,7 +144,7 @@ def load_volume(
     elif not stored.has_spacing:
         notes.append(f"{path.name} does not say how large a voxel is; 1 mm was assumed.")
     grid = make_grid(path, stored, affine)
-    data, value_notes = _read_values(path, stored, grid)
+    data, value_notes = read_values(path, stored, grid)
     return _make_volume(data, grid, short_name(path), (*notes, *value_notes))
 
 
@@ -171,7 +187,7 @@ def volume_from_array(
     check_affine(Path(name), stored.affine)
     shape = (values.shape[-1], values.shape[-2], values.shape[-3])
     grid = SourceGrid("array", shape, stored.affine, (2, 1, 0), (False,) * 3, stored.has_geometry)
-    data, notes = _read_values(Path(name), stored, grid)
+    data, notes = read_values(Path(name), stored, grid)
     return _make_volume(data, grid, name, notes)
 
 
@@ -207,7 +223,7 @@ def load_labels(path: _Path, like: Volume) -> NDArray[np.int32]:
         raise InputError(
             f"{path} is not on the grid of {like.name}: {reason}; resample it to the image's grid first."
         )
-    return np.ascontiguousarray(grid.to_canonical(_read_whole_numbers(path, stored)))
+    return np.ascontiguousarray(grid.to_canonical(read_whole_numbers(path, stored)))
 
 
 def save_labels(path: _Path, labels: NDArray[np.integer[Any]], like: Volume) -> None:
@@ -227,16 +243,8 @@ def save_labels(path: _Path, labels: NDArray[np.integer[Any]], like: Volume) -> 
     InputError
         If the shape is not that of `like`, a value does not fit in 32 bits, or the file cannot be written.
     """
-    labels = np.asarray(labels)
-    if labels.shape != like.shape:
-        raise InputError(f"the labels have the shape {labels.shape}, but {like.name} has {like.shape}.")
-    if labels.dtype.kind not in "biu":
-        raise InputError(f"labels are whole numbers, not {labels.dtype}; convert them first.")
-    low, high = int(labels.min()), int(labels.max())
-    for dtype in _LABEL_TYPES:
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return _save(Path(path).expanduser(), labels.astype(dtype), like)
-    raise InputError(f"the labels run from {low} to {high}, which does not fit in 32 bits; renumber them.")
+    labels = check_labels(labels, like.shape, like.name)
+    _save(Path(path).expanduser(), narrow_labels(labels), like)
 
 
 def save_map(path: _Path, values: NDArray[np.floating[Any]], like: Volume) -> None:
@@ -260,6 +268,54 @@ def save_map(path: _Path, values: NDArray[np.floating[Any]], like: Volume) -> No
     if values.ndim not in (3, 4) or values.shape[-3:] != like.shape:
         raise InputError(f"the map has the shape {values.shape}, but {like.name} has {like.shape}.")
     _save(Path(path).expanduser(), values, like)
+
+
+def save_segmentation(
+    path: _Path,
+    labels: NDArray[np.integer[Any]],
+    table: "ClassTable",
+    like: Volume,
+    *,
+    model: str = "",
+    identity: str = "",
+) -> tuple[str, ...]:
+    """Write labels as a DICOM segmentation (SEG) of the series that `like` was read from.
+
+    Patient, study, place and date are those of the series; equal arguments give equal bytes.
+
+    Parameters
+    ----------
+    path
+        File to write, atomically; ``.dcm``.
+    labels
+        ``(Z, Y, X)`` values as a mask file has them: 0 is background, others are `LabelClass.value`.
+    table
+        The classes; each becomes a segment, with its name and color.
+    like
+        The volume that they belong to.
+    model
+        Name and version of what made the labels, for people.
+    identity
+        What else sets it apart from others of the series, as a hash of the network and its settings.
+
+    Returns
+    -------
+    Sentences on what the series lacks and had to be made up.
+
+    Raises
+    ------
+    InputError
+        If `like` is not DICOM, its files are gone or cannot be referred to, a value is not in the table,
+        highdicom is not installed, or the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    labels = check_labels(labels, like.shape, like.name)
+    formats.check_segmentation(path, like.grid, like.name)
+    rows = [(each.value, each.name, each.color) for each in table.classes[1:]]
+    with atomic_path(path) as temporary:
+        return formats.write_segmentation(
+            temporary, like.grid.to_file(labels), like.grid, rows, model, identity
+        )
 
 
 def check_writable(path: _Path) -> None:
@@ -295,7 +351,7 @@ def placed_box(volume: Volume, start: ArrayLike, stop: ArrayLike, units: Units =
     ``(2, 3)``: the corner nearest the low end of each axis and the one opposite.  On an oblique grid the
     box lies askew in mm, and a coordinate of the first corner may exceed that of the second.
     """
-    matrix = _border_matrix(volume, units)
+    matrix = border_matrix(volume.affine, None if units == "mm" else volume.grid.affine)
     backward = matrix[np.abs(matrix[:3, :3]).argmax(axis=0), range(3)] < 0
     ends = np.array([start, stop], np.float64)
     return np.where(backward, ends[::-1], ends) @ matrix[:3, :3].T + matrix[:3, 3]
@@ -316,17 +372,10 @@ def voxel_box(volume: Volume, corners: ArrayLike, units: Units = "mm") -> NDArra
     ``(2, 3)``: first voxel and the one after the last, ``(Z, Y, X)``, maybe outside the volume; equal
     along an axis where no centre is inside.
     """
-    matrix = np.linalg.inv(_border_matrix(volume, units))
+    matrix = np.linalg.inv(border_matrix(volume.affine, None if units == "mm" else volume.grid.affine))
     low, high = np.sort(np.asarray(corners, np.float64) @ matrix[:3, :3].T + matrix[:3, 3], axis=0)
     start, stop = np.ceil(low - 0.501), np.floor(high + 0.501)  # corners in files are rounded
     return np.array([start, np.where(high - low < 0.002, start, stop)], np.int64)
-
-
-def _border_matrix(volume: Volume, units: Units) -> NDArray[np.float64]:
-    """Return ``(4, 4)`` borders between voxels ``(z, y, x)``, counted from 0 -> places in `units`."""
-    half = np.array([(1, 0, 0, 0.5), (0, 1, 0, 0.5), (0, 0, 1, 0.5), (0, 0, 0, 1)])
-    to_mm: NDArray[np.float64] = REVERSED @ volume.affine @ np.linalg.inv(half)
-    return to_mm if units == "mm" else half @ np.linalg.inv(volume.grid.affine) @ to_mm
 
 
 def _make_volume(data: NDArray[np.float32], grid: SourceGrid, name: str, notes: tuple[str, ...]) -> Volume:
@@ -345,65 +394,6 @@ def _join_channels(volumes: list[Volume]) -> Volume:
     notes = tuple(note for volume in volumes for note in volume.notes)
     data = np.concatenate([volume.data for volume in volumes])
     return Volume(data, first.spacing, first.affine, first.grid, first.name, notes)
-
-
-def short_name(path: Path) -> str:
-    """Return the name of a file without the suffix of its format, or the name of a folder."""
-    suffix = formats.known_suffix(path)
-    return path.name[: -len(suffix)] if suffix and not path.is_dir() else path.name
-
-
-def _read_values(
-    path: Path, stored: StoredImage, grid: SourceGrid
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Return finite ``(C, Z, Y, X)`` and the notes on what was replaced."""
-    if stored.data.dtype.kind == "c":
-        raise InputError(f"{path} holds complex numbers; save their magnitude or phase instead.")
-    shape = (grid.shape[grid.axes[0]], grid.shape[grid.axes[1]], grid.shape[grid.axes[2]])
-    data = np.empty((len(stored.data), *shape), np.float32)
-    target = grid.to_file(data)
-    scaled = (stored.slope, stored.intercept) != (1.0, 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):  # too large for float32 is infinite, and counted below
-        for k in range(grid.shape[2]):  # slice by slice, so that scaling needs no second volume
-            values = stored.data[..., k]
-            target[..., k] = values * np.float64(stored.slope) + stored.intercept if scaled else values
-    notes = [note for channel in data if (note := _make_finite(path, channel))]
-    return data, tuple(notes)
-
-
-def _make_finite(path: Path, channel: NDArray[np.float32]) -> str:
-    """Replace what is not finite, in place; return a note, empty when nothing was."""
-    bad = ~np.isfinite(channel)
-    if not bad.any():
-        return ""
-    if bad.all():
-        raise InputError(f"{path} holds no finite value at all; export it again.")
-    finite = channel[~bad]
-    low, high = finite.min(), finite.max()
-    missing = int(np.isnan(channel).sum())
-    channel[channel == np.inf] = high
-    channel[~np.isfinite(channel)] = low
-    return (
-        f"{path.name} holds {missing} NaN and {int(bad.sum()) - missing} infinite voxels; they were replaced "
-        f"by the smallest finite value, {low:g}, and +infinity by the largest, {high:g}."
-    )
-
-
-def _read_whole_numbers(path: Path, stored: StoredImage) -> NDArray[np.int32]:
-    values = stored.data[0]
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"{path} holds {values.dtype} values; labels are whole numbers.")
-    if (stored.slope, stored.intercept) != (1.0, 0.0):
-        values = values * np.float64(stored.slope) + stored.intercept
-    if values.dtype.kind == "f" and not (
-        np.isfinite(values).all() and np.array_equal(values, np.rint(values))
-    ):
-        raise InputError(f"{path} holds values that are not whole numbers, so it is not a label file.")
-    limits = np.iinfo(np.int32)
-    if values.min() < limits.min or values.max() > limits.max:
-        raise InputError(f"{path} holds labels that do not fit in 32 bits; renumber them.")
-    whole: NDArray[np.int32] = values.astype(np.int32)
-    return whole
 
 
 def _save(path: Path, data: NDArray[Any], like: Volume) -> None:

@@ -182,6 +182,33 @@ def test_arrays_without_a_file_are_saved_in_every_format(tmp_path, suffix, with_
     assert np.array_equal(load_volume(tmp_path / f"entropy{suffix}").data[0], probabilities[0])
 
 
+@pytest.mark.parametrize("left", [0, 3, -30, -1])
+def test_a_file_that_the_disk_cuts_off_is_told_and_leaves_the_one_before(tmp_path, monkeypatch, left):
+    like = volume_from_array(make_voxels())
+    save_labels(tmp_path / "mask.nrrd", make_voxels(), like)
+    before = (tmp_path / "mask.nrrd").read_bytes()
+    write = SimpleITK.WriteImage
+
+    def cut_off(image, path, **options):
+        write(image, path, **options)
+        with open(path, "r+b") as file:
+            file.truncate(left % len(before))
+
+    monkeypatch.setattr(SimpleITK, "WriteImage", cut_off)
+    with pytest.raises(InputError, match=f"^{tmp_path}/mask.nrrd cannot be written .it was cut off"):
+        save_labels(tmp_path / "mask.nrrd", make_voxels(), like)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("mask.nrrd", before)]
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])
+def test_a_failure_to_write_names_the_file_that_was_to_be(tmp_path, monkeypatch, suffix):
+    write = SimpleITK.WriteImage
+    monkeypatch.setattr(SimpleITK, "WriteImage", lambda image, path, **_: write(image, f"{path}/x{suffix}"))
+    with pytest.raises(InputError, match=f"^{tmp_path}/mask{suffix} cannot be written") as caught:
+        save_labels(tmp_path / f"mask{suffix}", make_voxels(), volume_from_array(make_voxels()))
+    assert ".writing-" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "dtype"),
     [(0, 255, np.uint8), (0, 256, np.int16), (-1, 5, np.int16), (0, 40000, np.uint16), (0, 70000, np.int32)],

@@ -4,7 +4,10 @@ Each module has ``read(path, frame) -> StoredImage`` and is imported when a file
 so that importing the package stays fast.
 """
 
+import os
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.formats.grid import SourceGrid
+from napari_sparseseg.formats.sources import list_sources
 from napari_sparseseg.formats.stored import StoredImage
 
 _READERS = {
@@ -73,6 +78,97 @@ def write_stored(
     module.write(path, data, affine, nifti_header, scanner)
 
 
+def check_segmentation_writer() -> None:
+    """Raise `InputError` where highdicom, which writes DICOM segmentations, is not installed."""
+    if find_spec("highdicom") is None:
+        raise InputError(
+            "DICOM segmentations need highdicom; install it with `pip install napari-sparseseg[dicom]`."
+        )
+
+
+def check_segmentation(path: Path, grid: SourceGrid, name: str) -> None:
+    """Refuse what cannot be a DICOM segmentation: another suffix, or a volume that is not DICOM."""
+    check_segmentation_writer()
+    if known_suffix(path) != ".dcm":
+        raise InputError(f"{path} is to be a DICOM segmentation; choose a name that ends in .dcm.")
+    if not grid.slices:
+        raise InputError(
+            f"{path} cannot be written: a DICOM segmentation belongs to a DICOM series, and {name} was not "
+            "read from one; choose another format."
+        )
+
+
+def write_segmentation(
+    path: Path,
+    labels: NDArray[np.integer[Any]],
+    grid: SourceGrid,
+    classes: Sequence[tuple[int, str, str]],
+    model: str,
+    identity: str,
+) -> tuple[str, ...]:
+    """Write labels ``(I, J, K)`` as DICOM SEG; `classes` have value, name and ``#rrggbb``; return notes."""
+    from napari_sparseseg.formats import dicom_seg
+
+    segments = [
+        dicom_seg.Segment(value, name, (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)))
+        for value, name, color in classes
+    ]
+    return dicom_seg.write(path, labels, grid.affine, grid.slices, segments, model, identity)
+
+
+def is_readable(path: str | os.PathLike[str]) -> bool:
+    """Tell by its name, or by content where that says nothing, whether `load_volume` should be tried."""
+    path = Path(path)
+    if path.is_dir():
+        return any(is_dicom(file) for file in path.rglob("*") if file.is_file())
+    return bool(known_suffix(path)) or (path.is_file() and is_dicom(path))
+
+
+def short_name(path: Path) -> str:
+    """Return the name of a file without the suffix of its format, or the name of a folder."""
+    suffix = known_suffix(path)
+    return path.name[: -len(suffix)] if suffix and not os.path.isdir(path) else path.name
+
+
+def list_series(folder: Path) -> tuple[Path, ...]:
+    """Return a path for each DICOM series of images in a folder, not in those below, sorted.
+
+    It is one of the series' files, of which `load_volume` reads them all, or the folder, where the series
+    has that to itself.  Left out are localizers, and what holds no image with a place in a patient:
+    structure sets, segmentations, reports, screenshots.  Damaged files are returned where there is no
+    series, so that they can be complained of.
+    """
+    series: tuple[Path, ...] = import_module(f"{__name__}.dicom_series").list_series(folder)
+    return series
+
+
+def series_name(path: Path) -> str:
+    """Return a name for a volume, without characters that a file name should not have.
+
+    For a DICOM file it is the number and description of its series, as ``3_T1_axial``, since the file's own
+    name says nothing; else `short_name`.
+    """
+    name = ""
+    if path.is_file() and is_dicom(path):
+        name = import_module(f"{__name__}.dicom_series").name_series(path)
+    return name or short_name(path)
+
+
+def source_files(path: Path) -> tuple[Path, ...]:
+    """Return all files that `load_volume` reads `path` from, sorted: slices, or a header and its voxels.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or a DICOM series is damaged or not to be found.
+    """
+    file, _, _ = _split_dataset(path)
+    _refuse_unusable(file)
+    suffix = known_suffix(file)
+    dicom = file.is_dir() or suffix in _READERS["dicom"] or (not suffix and is_dicom(file))
+    return list_sources(file, suffix, dicom)
+
+
 def move_companion(written: Path, target: Path) -> None:
     """Move the second file of a two-file format (``.mhd``) from beside `written` to beside `target`."""
     if known_suffix(written) == ".mhd":
@@ -108,11 +204,12 @@ def _split_dataset(path: Path) -> tuple[Path, str, str]:
 
 
 def _refuse_unusable(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"{path} does not exist; check the name.")
-    if path.is_dir():
-        return
     try:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the name.")
+        if path.is_dir():
+            next(path.iterdir(), None)
+            return
         with path.open("rb") as file:
             head = file.read(40)
     except OSError as error:

@@ -34,18 +34,27 @@ _NRRD_COMPRESSION = {"raw": "", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "b
 
 def check_complete(path: Path) -> None:
     """Refuse a truncated, damaged or zero-spaced file; raise also for headers that cannot be understood."""
-    suffix = path.suffix.lower()
-    if suffix in (".nrrd", ".nhdr"):
-        voxels = _find_nrrd_voxels(path)
-    elif suffix in (".mha", ".mhd"):
-        voxels = _find_metaimage_voxels(path)
-    else:
-        voxels = _find_gipl_voxels(path)
+    voxels = _find_voxels(path)
     if not voxels.file.exists():
         raise InputError(
             f"{path} keeps its voxels in {voxels.file.name}, which is missing; put it beside it."
         )
     refuse_truncated(path, _count_bytes(voxels), voxels.size)
+
+
+def find_voxel_file(path: Path) -> Path | None:
+    """Return the file that a header keeps its voxels in, or None where the header cannot be understood."""
+    try:
+        return _find_voxels(path).file
+    except (InputError, OSError, ValueError, KeyError):
+        return None
+
+
+def _find_voxels(path: Path) -> _Voxels:
+    suffix = path.suffix.lower()
+    if suffix in (".nrrd", ".nhdr"):
+        return _find_nrrd_voxels(path)
+    return _find_metaimage_voxels(path) if suffix in (".mha", ".mhd") else _find_gipl_voxels(path)
 
 
 def _count_bytes(voxels: _Voxels) -> int:

@@ -1,7 +1,5 @@
 """DICOM series and enhanced multi-frame files: geometry by pydicom, pixels by SimpleITK's GDCM."""
 
-import warnings
-from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,104 +7,45 @@ import numpy as np
 import pydicom
 import SimpleITK
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.formats.dicom_series import Headers, count_frames, read_series
 from napari_sparseseg.formats.planes import Plane, stack_planes
-from napari_sparseseg.formats.stored import StoredImage, refuse_unreadable
-
-_TAGS = [
-    "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesDescription", "SliceThickness",
-    "SpacingBetweenSlices", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "Rows",
-    "Columns", "NumberOfFrames", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
+from napari_sparseseg.formats.stored import StoredImage, ignore_warnings, refuse_unreadable
 
 
 def read(path: Path, frame: int | None) -> StoredImage:
     """Read the one series in a folder, or the series that a file belongs to."""
-    headers, notes = _read_series(path)
-    files = list(headers)
-    if any("MOSAIC" in (header.get("ImageType") or []) for header in headers.values()):
-        raise InputError(
-            f"{path} is a Siemens mosaic; convert it to NIfTI first (for example with dcm2niix)."
-        )
-    multi_frame = [file for file in files if int(headers[file].get("NumberOfFrames") or 1) > 1]
-    with refuse_unreadable(path, "DICOM", AttributeError, TypeError, IndexError):
-        if len(multi_frame) > 1 or (multi_frame and len(files) > 1):
-            raise InputError(f"{path} holds several multi-frame files; give one of them.")
-        if multi_frame:
-            planes = _planes_of_frames(files[0], headers[files[0]])
-        else:
-            planes = [_plane_of_file(file, header) for file, header in headers.items()]
+    with ignore_warnings(), refuse_unreadable(path, "DICOM", AttributeError, TypeError):
+        headers, notes = read_series(path)
+        if any("MOSAIC" in (header.get("ImageType") or []) for header in headers.values()):
+            raise InputError(
+                f"{path} is a Siemens mosaic; convert it to NIfTI first (for example with dcm2niix)."
+            )
+        planes = find_planes(path, headers)
+        multi_frame = any(count_frames(header) > 1 for header in headers.values())
     planes, affine, stack_notes = stack_planes(planes, path, frame)
     with refuse_unreadable(path, "DICOM"):
         voxels = _read_frames(planes) if multi_frame else _read_slices(planes)
     return StoredImage(
-        data=voxels.transpose(3, 2, 1, 0), affine=affine, format="DICOM", notes=(*notes, *stack_notes)
+        data=voxels.transpose(3, 2, 1, 0),
+        affine=affine,
+        format="DICOM",
+        slices=tuple((plane.file, plane.index) for plane in planes),
+        notes=(*notes, *stack_notes),
     )
 
 
-def _read_series(path: Path) -> tuple[dict[Path, Any], list[str]]:
-    """Return the headers of one series' images."""
-    folder = path if path.is_dir() else path.parent
-    found = path.rglob("*") if path.is_dir() else path.parent.iterdir()
-    series: dict[str, dict[Path, Any]] = defaultdict(dict)
-    others: Counter[str] = Counter()
-    own: str | None = None
-    for file in sorted(file for file in found if file.is_file()):
-        header = _read_header(file)
-        if header is None:
-            continue
-        if "Rows" not in header:
-            others[str(header.get("Modality") or "other")] += 1
-            continue
-        uid = str(header.get("SeriesInstanceUID") or "")
-        series[uid][file] = header
-        if file == path:
-            own = uid
-    notes = [
-        f"{folder.name}: {number} {kind} file(s) without an image were ignored."
-        for kind, number in others.items()
-    ]
-    if path.is_dir():
-        return _choose_only_series(path, series), notes
-    if own is None:
-        raise InputError(f"{path} holds no DICOM image; give an image file or the folder of a series.")
-    if int(series[own][path].get("NumberOfFrames") or 1) > 1:
-        return {path: series[own][path]}, []
-    return series[own], notes
-
-
-def _read_header(file: Path) -> Any:
-    """Return the header of a DICOM file, or None for any other file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of each value that breaks a rule of the standard
-            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-    except InvalidDicomError:
-        if file.suffix.lower() in (".dcm", ".ima"):
-            raise InputError(f"{file} is not DICOM, in spite of its name; copy it again.") from None
-        return None
-    except (OSError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{file} is a damaged DICOM file ({error}); copy it again.") from error
-
-
-def _choose_only_series(path: Path, series: dict[str, dict[Path, Any]]) -> dict[Path, Any]:
-    if not series:
-        raise InputError(f"{path} holds no DICOM image; give the folder of a series or an image file.")
-    if len(series) > 1:
-        listed = "; ".join(_describe(headers, path) for headers in list(series.values())[:6])
-        raise InputError(
-            f"{path} holds {len(series)} series; choose one by giving one of its files: {listed}."
-        )
-    return next(iter(series.values()))
-
-
-def _describe(headers: dict[Path, Any], folder: Path) -> str:
-    file, header = next(iter(headers.items()))
-    description = " ".join(filter(None, (header.get("Modality"), header.get("SeriesDescription"))))
-    return f"{description} ({len(headers)} files, one is {file.relative_to(folder)})"
+def find_planes(path: Path, headers: Headers) -> list[Plane]:
+    """Return all planes of a series in the order of its files and frames; `path` is what messages call it."""
+    files = list(headers)
+    multi_frame = [file for file in files if count_frames(headers[file]) > 1]
+    with refuse_unreadable(path, "DICOM", AttributeError, TypeError, IndexError):
+        if len(multi_frame) > 1 or (multi_frame and len(files) > 1):
+            raise InputError(f"{path} holds several multi-frame files; give one of them.")
+        if multi_frame:
+            return _planes_of_frames(files[0], headers[files[0]])
+        return [_plane_of_file(file, header) for file, header in headers.items()]
 
 
 def _plane_of_file(file: Path, header: Any) -> Plane:

@@ -41,6 +41,8 @@ class SourceGrid:
         Whether the file says where it lies in space.
     nifti_header
         The file's NIfTI header block, if it has one.
+    slices
+        File and frame, counted from 0, of each slice along K, if it is a DICOM series.
     """
 
     format: str
@@ -50,6 +52,7 @@ class SourceGrid:
     flipped: tuple[bool, bool, bool]
     has_geometry: bool
     nifti_header: bytes | None = field(default=None, repr=False)
+    slices: tuple[tuple[Path, int], ...] = field(default=(), repr=False)
 
     def to_canonical(self, data: NDArray[Any]) -> NDArray[Any]:
         """Return a view ``(…, Z, Y, X)`` of `data` ``(…, I, J, K)``."""
@@ -98,6 +101,7 @@ def make_grid(
         flipped,  # type: ignore[arg-type]
         stored.has_geometry,
         stored.nifti_header,
+        stored.slices,
     )
 
 
@@ -112,6 +116,16 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
             f"{path} has sheared axes (not at right angles), which cannot be shown or trained on without "
             "resampling; resample it to a straight grid first."
         )
+
+
+def border_matrix(affine: NDArray[np.float64], file: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return ``(4, 4)`` borders between voxels ``(z, y, x)``, counted from 0 -> mm ``(x, y, z)``.
+
+    `affine` is that of `Volume`; with `file`, that of `SourceGrid`, it leads to the file's ``(i, j, k)``.
+    """
+    half = np.array([(1, 0, 0, 0.5), (0, 1, 0, 0.5), (0, 0, 1, 0.5), (0, 0, 0, 1)])
+    to_mm: NDArray[np.float64] = REVERSED @ affine @ np.linalg.inv(half)
+    return to_mm if file is None else half @ np.linalg.inv(file) @ to_mm
 
 
 PlacedShape = tuple[tuple[int, ...], NDArray[np.float64]]

@@ -42,7 +42,13 @@ def write(
     nifti_header: bytes | None,
     scanner: bool,
 ) -> None:
-    """Write NRRD or MetaImage, compressed; a ``.mhd`` brings its ``.zraw`` with it."""
+    """Write NRRD or MetaImage, compressed; a ``.mhd`` brings its ``.zraw`` with it.
+
+    Raises
+    ------
+    OSError
+        If that fails; it does not name the file, which is a temporary one.
+    """
     del nifti_header, scanner  # these formats have no place for them
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image = SimpleITK.GetImageFromArray(data.T, isVector=data.ndim == 4)
@@ -52,7 +58,17 @@ def write(
     try:
         SimpleITK.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
-        raise InputError(f"{path} cannot be written ({str(error).splitlines()[-1]}).") from error
+        raise OSError(str(error).splitlines()[-1].rpartition(": ")[2].rstrip(". ")) from error
+    if path.suffix.lower() == ".nrrd":
+        _check_end(path, data.nbytes)
+
+
+def _check_end(path: Path, size: int) -> None:
+    """Raise `OSError` where the end of a NRRD is missing: ITK says nothing of a disk that fills there."""
+    with path.open("rb") as file:
+        file.seek(-min(4, path.stat().st_size), os.SEEK_END)
+        if int.from_bytes(file.read(), "little") != size % 2**32:  # as gzip ends
+            raise OSError("it was cut off")
 
 
 def find_voxel_file(path: Path) -> Path:

@@ -2,11 +2,13 @@
 
 import gzip
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,6 +21,8 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 CHUNK = 1 << 22
 """Bytes read at a time where a file is only checked."""
+
+_SILENCE = RLock()
 
 _USUAL_ERRORS: tuple[type[Exception], ...] = (
     OSError,
@@ -51,6 +55,8 @@ class StoredImage:
         Whether the file says how large a voxel is.
     nifti_header
         The file's NIfTI header block, if it is NIfTI.
+    slices
+        File and frame, counted from 0, of each slice along K, if it is DICOM.
     notes
         What was noticed in reading, as sentences.
     """
@@ -63,7 +69,20 @@ class StoredImage:
     has_geometry: bool = True
     has_spacing: bool = True
     nifti_header: bytes | None = field(default=None, repr=False)
+    slices: tuple[tuple[Path, int], ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def ignore_warnings() -> Iterator[None]:
+    """Silence warnings, such as pydicom has for each value that breaks a rule of the standard.
+
+    One thread at a time, as the filters are the process's: of two that overlap, the one that ends first would
+    end the other's silence.
+    """
+    with _SILENCE, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
