@@ -3,31 +3,42 @@
 import copy
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from monai.data.utils import compute_importance_map
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_sparseseg.checkpoint import Model
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Noted, WindowDone
-from napari_sparseseg.networks import (
-    NetworkPlan,
-    Precision,
-    Triple,
-    choose_device,
-    choose_precision,
-    to_triple,
-)
+from napari_sparseseg.networks import Precision, Triple, choose_device, choose_precision, to_triple
+from napari_sparseseg.placed_network import GPU_BATCH, MOST_THREADS, PlacedNetwork, prepare_network
 from napari_sparseseg.postprocessing import clean_channels
 from napari_sparseseg.resampling import resample_image, resample_slabs, shape_at
 from napari_sparseseg.sampling import position_channels
 from napari_sparseseg.settings import InferenceConfig
+from napari_sparseseg.window_grid import plan_windows, read_window, shared_part
+
+__all__ = [
+    "PlacedNetwork",
+    "Prediction",
+    "Slab",
+    "entropy",
+    "most_probable",
+    "place_model",
+    "predict_box",
+    "predict_region",
+    "predict_slabs",
+    "predict_volume",
+    "predict_voxels",
+    "predict_with_fallback",
+]
 
 _LARGEST_GROWTH = 64
+_LEAST_FLOAT = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +61,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedNetwork:
-    """A network in evaluation mode on its device, and how to feed it."""
-
-    network: nn.Module
-    plan: NetworkPlan
-    device: torch.device
-    precision: Precision
-    position: bool
-    classes: int
-
-
-@dataclass(frozen=True, eq=False)
 class Slab:
     """Finished class probabilities ``(K, n, Y, X)`` of the slices from `first` on."""
 
@@ -69,14 +68,41 @@ class Slab:
     probabilities: Tensor
 
 
-def place_model(model: Model, device_name: str = "auto", precision_name: str = "auto") -> PlacedNetwork:
-    """Put `model` on a device, in the precision that is fastest there."""
+def place_model(
+    model: Model,
+    device_name: str = "auto",
+    precision_name: str = "auto",
+    *,
+    precision: Precision | None = None,
+    threads: int = 1,
+) -> PlacedNetwork:
+    """Put `model` on a device, in the precision that is fastest there.
+
+    Parameters
+    ----------
+    model
+        The network.
+    device_name, precision_name
+        As in the settings.
+    precision
+        What was found fastest before, so that it need not be measured.
+    threads
+        How many windows may be computed at once on a CPU, each in a thread of its own; see
+        `placed_network.one_thread_per_window`.  The answer does not depend on it.
+    """
     device = choose_device(device_name)
     network = model.build()
-    channels = model.channels + 3 * model.position
-    precision = choose_precision(precision_name, network, model.plan, channels, device)
-    placed = precision.place(network, device).eval()
-    return PlacedNetwork(placed, model.plan, device, precision, model.position, len(model.table))
+    if precision is None:
+        channels = model.channels + 3 * model.position
+        precision = choose_precision(precision_name, network, model.plan, channels, device)
+    network = prepare_network(precision.place(network, device), precision)
+    if device.type == "cpu":
+        threads, batch = max(1, min(threads, MOST_THREADS)), 1
+    else:
+        threads, batch = 1, GPU_BATCH
+    return PlacedNetwork(
+        network, model.plan, device, precision, model.position, len(model.table), threads, batch
+    )
 
 
 def predict_volume(
@@ -119,11 +145,7 @@ def predict_volume(
         If the number of channels differs from the model's.
     """
     config = config or InferenceConfig()
-    if image.shape[0] != model.channels:
-        raise InputError(
-            f"the volume has {image.shape[0]} channels and the model was trained on {model.channels}; "
-            "give the same channels in the same order."
-        )
+    _check_channels(model, image.shape[0])
     placed = placed or place_model(model, config.device)
     shape = to_triple(image.shape[1:])
     normalised = model.normalisation.apply(image)
@@ -153,6 +175,15 @@ def predict_volume(
     prediction = collector.result()
     clean_channels(prediction.channels, config)
     return prediction
+
+
+def _check_channels(model: Model, channels: int) -> None:
+    """Raise `InputError` where a volume of so many `channels` is none that `model` was trained for."""
+    if channels != model.channels:
+        raise InputError(
+            f"the volume has {channels} channels and the model was trained on {model.channels}; "
+            "give the same channels in the same order."
+        )
 
 
 def predict_region(
@@ -199,10 +230,10 @@ class _Collector:
 
     def add(self, first: int, slab: Tensor) -> None:
         last = first + slab.shape[1]
-        self._channels[first:last] = slab.argmax(0).numpy()
-        self._uncertainty[first:last] = entropy(slab).numpy()
+        self._channels[first:last] = most_probable(slab).numpy()
+        self._uncertainty[first:last] = entropy(slab).half().numpy()
         if self._probabilities is not None:
-            self._probabilities[:, first:last] = slab.numpy()
+            self._probabilities[:, first:last] = slab.half().numpy()
 
     def result(self) -> Prediction:
         return Prediction(self._channels, self._uncertainty, self._probabilities)
@@ -210,8 +241,22 @@ class _Collector:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Return the entropy over the first axis of ``(K, …)`` probabilities, divided by log K."""
-    nats: Tensor = torch.special.entr(probabilities.float()).sum(0)
-    return nats / math.log(len(probabilities))
+    probabilities = probabilities.float()
+    terms = probabilities.clamp_min(_LEAST_FLOAT).log_().mul_(probabilities)  # 0 for what is 0
+    return terms.sum(0).mul_(-1 / math.log(len(probabilities)))
+
+
+def most_probable(probabilities: Tensor) -> Tensor:
+    """Return the uint8 index of the largest of ``(K, …)`` probabilities, of the first where several are.
+
+    Many times as fast as `torch.argmax` over the first axis.
+    """
+    best = probabilities[0].clone()
+    channel = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    for index, other in enumerate(probabilities[1:], 1):
+        torch.maximum(channel, (other > best).to(torch.uint8).mul_(index), out=channel)
+        torch.maximum(best, other, out=best)
+    return channel
 
 
 def predict_with_fallback(
@@ -229,17 +274,11 @@ def predict_with_fallback(
         yield Noted("The GPU's memory is too small for this network; predicting on the CPU instead.")
         precision = Precision("float32", channels_last=False)
         cpu = torch.device("cpu")
-        network = precision.place(copy.deepcopy(placed.network), cpu)  # the caller's stays where it is
-        on_cpu = PlacedNetwork(network, placed.plan, cpu, precision, placed.position, placed.classes)
+        network = precision.place(
+            copy.deepcopy(placed.network).float(), cpu
+        )  # the caller's stays where it is
+        on_cpu = replace(placed, network=network, device=cpu, precision=precision, batch=1)
         yield from predict_slabs(on_cpu, image, overlap, start=start, whole=whole)
-
-
-@torch.no_grad()
-def _predict_windows(placed: PlacedNetwork, windows: Tensor) -> Tensor:
-    batch = placed.precision.arrange(windows.to(placed.device, non_blocking=True))
-    with placed.precision.autocast(placed.device):
-        logits: Tensor = placed.network(batch)
-    return logits.float().softmax(1)
 
 
 def predict_slabs(
@@ -268,74 +307,47 @@ def predict_slabs(
     """
     shape = to_triple(image.shape[1:])
     patch = placed.plan.patch
-    starts = [_window_starts(length, size, overlap) for length, size in zip(shape, patch, strict=True)]
-    importance = compute_importance_map(patch, mode="gaussian", sigma_scale=0.125, device="cpu").clamp_min(
-        1e-3
-    )
-    importance = importance.to(placed.device)
-    depth = max(patch[0], 1)
+    layers = plan_windows(shape, patch, overlap)
+    read = partial(_read_with_position, image, placed, start, whole or shape)
+    done, count = 0, sum(len(layer.corners) for layer in layers)
+    if count == 1:  # nothing to blend
+        [(corner, probabilities)] = placed.predict_each(layers[0].corners, read)
+        inner, _ = shared_part(corner, patch, shape)
+        yield WindowDone(1, 1)
+        yield Slab(0, probabilities[(slice(None), *inner)].cpu())
+        return
+    depth = min(patch[0], shape[0])
     total = torch.zeros((placed.classes, depth, *shape[1:]), device=placed.device)
-    weight = torch.zeros((depth, *shape[1:]), device=placed.device)
-    done, count = 0, math.prod(len(s) for s in starts)
-    for row, z in enumerate(starts[0]):
-        for y in starts[1]:
-            for x in starts[2]:
-                window = _read_window(image, (z, y, x), patch)
-                if placed.position:
-                    origin = to_triple(a + b for a, b in zip((z, y, x), start, strict=True))
-                    where = position_channels(patch, origin, whole or shape, window.device)
-                    window = torch.cat([window, where])
-                probabilities = _predict_windows(placed, window[None])[0] * importance
-                inner, outer = zip(
-                    *(
-                        _overlap(s, size, length)
-                        for s, size, length in zip((z, y, x), patch, shape, strict=True)
-                    ),
-                    strict=True,
-                )
-                rows = slice(outer[0].start - max(z, 0), outer[0].stop - max(z, 0))
-                total[:, rows, outer[1], outer[2]] += probabilities[(slice(None), *inner)]
-                weight[rows, outer[1], outer[2]] += importance[inner]
-                done += 1
-                yield WindowDone(done, count)
-        first = max(z, 0)
-        following = starts[0][row + 1] if row + 1 < len(starts[0]) else shape[0]
-        ready = following - first
-        yield Slab(first, (total[:, :ready] / weight[:ready]).cpu())
-        total = torch.roll(total, -ready, 1)
-        weight = torch.roll(weight, -ready, 0)
-        total[:, depth - ready :] = 0
-        weight[depth - ready :] = 0
+    weight = torch.zeros((1, depth, *shape[1:]), device=placed.device)
+    for layer in layers:
+        for corner, probabilities in placed.predict_each(layer.corners, read):
+            inner, outer = shared_part(corner, patch, shape)
+            part = (slice(None), slice(0, inner[0].stop - inner[0].start), *outer[1:])
+            total[part] += probabilities.mul_(placed.window_weight)[(slice(None), *inner)]
+            weight[part] += placed.window_weight[inner]
+            done += 1
+            yield WindowDone(done, count)
+        yield Slab(max(layer.first, 0), (total[:, : layer.ready] / weight[:, : layer.ready]).cpu())
+        for sums in (total, weight):
+            _forget_slices(sums, layer.ready)
 
 
-def _window_starts(length: int, size: int, overlap: float) -> list[int]:
-    if length <= size:
-        return [length // 2 - size // 2]
-    number = math.ceil((length - size) / max(1, size * (1 - overlap))) + 1
-    return [round(i * (length - size) / (number - 1)) for i in range(number)]
+def _forget_slices(sums: Tensor, number: int) -> None:
+    """Move the slices of ``(K, Z, Y, X)`` down by `number`, in place; what follows them is 0."""
+    left = sums.shape[1] - number
+    for row in range(left):
+        sums[:, row] = sums[:, row + number]
+    sums[:, left:] = 0
 
 
-def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
-    """Return the part of a window that lies inside the volume, in window and in volume coordinates."""
-    first, last = max(start, 0), min(start + size, length)
-    return slice(first - start, last - start), slice(first, last)
-
-
-def _read_window(image: Tensor, start: Triple, patch: Triple) -> Tensor:
-    """Cut ``(C, *patch)`` out of `image`; beyond its border the edge is continued."""
-    inner, outer = zip(
-        *(_overlap(s, size, length) for s, size, length in zip(start, patch, image.shape[1:], strict=True)),
-        strict=True,
-    )
-    window = image[(slice(None), *outer)].float()
-    pads = [
-        edge
-        for i, size in reversed(list(zip(inner, patch, strict=True)))
-        for edge in (i.start, size - i.stop)
-    ]
-    if any(pads):
-        window = torch.nn.functional.pad(window[None], pads, mode="replicate")[0]
-    return window
+def _read_with_position(
+    image: Tensor, placed: PlacedNetwork, start: Triple, whole: Triple, corner: Triple
+) -> Tensor:
+    window = read_window(image, corner, placed.plan.patch)
+    if not placed.position:
+        return window
+    origin = to_triple(a + b for a, b in zip(corner, start, strict=True))
+    return torch.cat([window, position_channels(placed.plan.patch, origin, whole, window.device)])
 
 
 def predict_voxels(
