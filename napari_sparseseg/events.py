@@ -11,6 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sparseseg.cohort_events import BatchCaseDone, BatchFinished, CaseJudged, CohortTrained
+
 Result = TypeVar("Result")
 
 
@@ -375,6 +377,10 @@ Event = (
     | PretextPictured
     | EncoderTrained
     | EncoderProbed
+    | BatchCaseDone
+    | BatchFinished
+    | CohortTrained
+    | CaseJudged
     | WorkerReady
     | ImageReady
     | Waiting

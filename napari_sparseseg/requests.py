@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.box_geometry import Box
+from napari_sparseseg.cohort_requests import JudgeCases, LearnFrom, PredictBatch, TrainCohort
 from napari_sparseseg.image_labels import ImageLabel
 from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.settings import (
@@ -255,7 +256,7 @@ class MapClass:
 
 @dataclass(frozen=True)
 class StartFrom:
-    """The live session's network shall start from the encoder in `folder`; empty: from random weights.
+    """The live session's network shall start from the encoder or network in `folder`; empty: random weights.
 
     It is learnt anew where that changes.
     """
@@ -349,5 +350,9 @@ Request = (
     | StartFrom
     | Pretrain
     | ProbeEncoders
+    | LearnFrom
+    | TrainCohort
+    | JudgeCases
+    | PredictBatch
     | CloseImage
 )

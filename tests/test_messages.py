@@ -2,7 +2,7 @@ import io
 import json
 import string
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import get_args, get_origin, get_type_hints
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.batch_settings import RESULT_FORMATS, BatchConfig
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Failed, HeldOutScored, Noted, StepDone, StrokeLearnt
 from napari_sparseseg.messages import StreamError, encode, read_message, write_message
@@ -52,6 +53,9 @@ PLAIN = {
         RecursionConfig,
         rounds=st.integers(0, 50),
         denoise=st.lists(st.sampled_from(["none", *DENOISING])).map(", ".join),
+    ),
+    BatchConfig: st.builds(
+        BatchConfig, formats=st.lists(st.sampled_from(RESULT_FORMATS)).map(", ".join), overwrite=st.booleans()
     ),
     CrfConfig: st.builds(CrfConfig, appearance_mm=st.floats(0.01, 1000)),
     CamConfig: st.builds(CamConfig, method=st.sampled_from(CAM_METHODS), flips=st.booleans()),
@@ -100,6 +104,21 @@ def frame(content, payload=b""):
     return prefix + header + payload
 
 
+def assert_same(came, sent):
+    if isinstance(sent, tuple) and any(map(is_dataclass, sent)):
+        for one, other in zip(came, sent, strict=True):
+            assert_same(one, other)
+    elif is_dataclass(sent) and not hasattr(sent, "to_json"):
+        for entry in fields(sent):
+            assert_same(getattr(came, entry.name), getattr(sent, entry.name))
+    else:
+        np.testing.assert_equal(came, sent)
+    if isinstance(sent, np.ndarray):
+        assert came.dtype == sent.dtype
+        assert came.flags.writeable
+        assert came.flags.aligned
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_every_request_and_event_arrives_as_it_was_sent(kind, data):
@@ -108,12 +127,7 @@ def test_every_request_and_event_arrives_as_it_was_sent(kind, data):
     assert message.generation == generation
     assert type(message.item) is kind
     for entry in fields(kind):
-        sent, came = getattr(item, entry.name), getattr(message.item, entry.name)
-        np.testing.assert_equal(came, sent)
-        if isinstance(sent, np.ndarray):
-            assert came.dtype == sent.dtype
-            assert came.flags.writeable
-            assert came.flags.aligned
+        assert_same(getattr(message.item, entry.name), getattr(item, entry.name))
     assert encode(message.item, generation) == encode(item, generation)
 
 
