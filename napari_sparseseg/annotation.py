@@ -323,7 +323,7 @@ def choose_held_out(
     Parameters
     ----------
     annotations
-        One ``(Z, Y, X)`` annotation per case.
+        One ``(Z, Y, X)`` annotation per case; each may be read anew whenever it is asked for.
     share
         Aim for this share of the labelled voxels, and at least one unit; 0 holds out nothing.
     random
@@ -334,49 +334,50 @@ def choose_held_out(
     Flat indices of the held-out voxels per case.  Every class keeps labels in training: where whole
     slices cannot be spared strokes are, and where these cannot either, nothing is held out.
     """
-    nothing = np.zeros(0, np.int64)
-    if share == 0:
-        return [nothing for _ in annotations]
-    slices = [(case, unit) for case, a in enumerate(annotations) for unit in find_labelled_slices(a)]
-    chosen = _choose_units(annotations, slices, share, random) if len(slices) > 1 else []
-    if not chosen:
-        strokes = [(case, unit) for case, a in enumerate(annotations) for unit in find_strokes(a)]
-        chosen = _choose_units(annotations, strokes, share, random)
-    return [
-        np.concatenate([nothing, *(unit.voxels for case, unit in chosen if case == number)])
-        for number in range(len(annotations))
-    ]
+    held_out = [np.zeros(0, np.int64) for _ in annotations]
+    for find, fewest in ((find_labelled_slices, 2), (find_strokes, 1)) if share else ():
+        units = [
+            (case, number, _count_values(annotation, unit.voxels))
+            for case, annotation in enumerate(annotations)
+            for number, unit in enumerate(find(annotation))
+        ]
+        chosen = _choose_units(units, share, random) if len(units) >= fewest else []
+        for case in {case for case, _ in chosen}:
+            found = find(annotations[case])  # anew: those of all cases at once may be too many
+            held_out[case] = np.concatenate([found[number].voxels for of, number in chosen if of == case])
+        if chosen:
+            break
+    return held_out
+
+
+def _count_values(annotation: NDArray[np.integer[Any]], voxels: NDArray[np.int64]) -> dict[int, int]:
+    values, counts = np.unique(annotation.reshape(-1)[voxels], return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _choose_units(
-    annotations: Sequence[NDArray[np.integer[Any]]],
-    units: Sequence[tuple[int, LabelledUnit]],
-    share: float,
-    random: np.random.Generator,
-) -> list[tuple[int, LabelledUnit]]:
-    """Choose of `units`, each with its case, as `choose_held_out` says."""
+    units: Sequence[tuple[int, int, dict[int, int]]], share: float, random: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Choose of `units` (case, number in it, voxels by value), which hold all labels, as is said above."""
     left: Counter[int] = Counter()
-    for annotation in annotations:
-        values, counts = np.unique(annotation[annotation > 0], return_counts=True)
-        left.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    classes, total = set(left) - {BACKGROUND}, left.total()
+    for _, _, inside in units:
+        left.update(inside)
+    total = left.total()
     order = random.permutation(len(units))
     # Those that show the most classes first: a score needs foreground.
-    variety = [len(set(np.unique(annotations[c].reshape(-1)[u.voxels]).tolist()) & classes) for c, u in units]
-    chosen: list[tuple[int, LabelledUnit]] = []
+    variety = [len(set(inside) - {BACKGROUND}) for _, _, inside in units]
+    chosen: list[tuple[int, int]] = []
     taken = 0
     for position in sorted(order.tolist(), key=lambda p: -variety[p]):
-        case, unit = units[position]
-        values, counts = np.unique(annotations[case].reshape(-1)[unit.voxels], return_counts=True)
-        inside = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        room = total * (share if taken else _LARGEST_UNIT)
-        if variety[position] == 0 or taken + len(unit.voxels) > room:
+        case, number, inside = units[position]
+        size = sum(inside.values())
+        if variety[position] == 0 or taken + size > total * (share if taken else _LARGEST_UNIT):
             continue
         if any(left[value] - count < _LEAST_KEPT * left[value] for value, count in inside.items()):
             continue
         left.subtract(inside)
-        taken += len(unit.voxels)
-        chosen.append((case, unit))
+        taken += size
+        chosen.append((case, number))
     return chosen
 
 
@@ -385,6 +386,11 @@ class OverlapCounter:
 
     def __init__(self, classes: int) -> None:
         self._table = np.zeros((classes, classes), np.int64)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """``(K, K)`` voxels counted by true (row) and predicted channel; those of several can be added."""
+        return self._table
 
     def add(self, truth: NDArray[np.integer[Any]], prediction: NDArray[np.integer[Any]]) -> None:
         """Count voxels; both are ``(N,)`` channels (0 = background)."""

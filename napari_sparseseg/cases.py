@@ -1,7 +1,7 @@
 """Sparsely labelled volumes as training takes them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from napari_sparseseg.resampling import resample_image, resample_labels, shape_a
 
 Region = tuple[slice, slice, slice]
 
+_COUNTED_AT_ONCE = 4_000_000
 _LATER_FIELDS = {"seeding", "expansion", "constraint", "encoder_rate", "encoder_share"}
 """Settings that states saved by earlier versions lack."""
 
@@ -69,6 +70,22 @@ class Case:
     outside_absent: bool = True
 
 
+@dataclass(frozen=True)
+class CaseSource:
+    """Where a case comes from, for there may be more than fit into memory.
+
+    Attributes
+    ----------
+    name
+        For messages, and for what is measured by case.
+    read
+        Reads it, whenever it is needed, always the same; raises `InputError` where it cannot be read.
+    """
+
+    name: str
+    read: Callable[[], Case]
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedCase(Case):
     """A case normalised, at the training spacing, and cut to its region.
@@ -77,12 +94,15 @@ class PreparedCase(Case):
     ----------
     start, whole
         Where the region begins in the whole volume, and that volume's shape, in voxels ``(Z, Y, X)``.
+    before
+        That volume's shape as it was read.
     presence
         What the image-level labels say of that volume at the training spacing; None for nothing.
     """
 
     start: Triple = (0, 0, 0)
     whole: Triple = (0, 0, 0)
+    before: Triple = (0, 0, 0)
     presence: Presence | None = None
 
 
@@ -151,20 +171,24 @@ def weigh_case(case: Case, seeding: float) -> Case:
     return replace(case, annotation=annotation, sources=sources, weights=weights)
 
 
-def find_measurable(cases: Sequence[Case]) -> tuple[list[NDArray[np.integer[Any]]], bool]:
-    """Return the annotations that can be measured by: without labels derived from boxes or class maps.
+def find_measurable(cases: Iterable[Case]) -> bool:
+    """Return whether there is nothing to measure by but labels derived from boxes or class maps.
 
-    Where these are all there are, so that less than two classes would be left, all labels.
-
-    Returns
-    -------
-    Per case its annotation, and whether derived labels are left in.
+    That is so where less than two classes would be left without these.
     """
-    annotations = [without_derived(case.annotation, case.sources) for case in cases]
-    values = {value for annotation in annotations for value in np.unique(annotation).tolist()}
-    if len(values - {0}) > 1:
-        return annotations, False
-    return [case.annotation for case in cases], any(case.sources is not None for case in cases)
+    own: set[int] = set()
+    derived = False
+    for case in cases:
+        own |= set(np.unique(without_derived(case.annotation, case.sources)).tolist()) - {0}
+        if len(own) > 1:
+            return False
+        derived = derived or case.sources is not None
+    return derived
+
+
+def measurable_labels(case: Case, *, derived: bool) -> NDArray[np.integer[Any]]:
+    """Return the labels of a case that it can be measured by; `derived` as `find_measurable` says."""
+    return case.annotation if derived else without_derived(case.annotation, case.sources)
 
 
 def prepare_case(
@@ -192,10 +216,6 @@ def prepare_case(
         annotation, sources = _resample(annotation, sources, shape)
         weights = None if weights is None else resample_labels(weights, shape)
         region = None  # it was given on the grid that is no more
-    presence = None
-    if case.image_labels:
-        presence = Presence(case.image_labels, before, classes, outside_absent=case.outside_absent)
-        presence = presence if shape == before else presence.scaled(shape)
     z, y, x = region or tuple(slice(0, length) for length in shape)
     return PreparedCase(
         np.ascontiguousarray(image[:, z, y, x]),
@@ -204,9 +224,35 @@ def prepare_case(
         None if weights is None else np.ascontiguousarray(weights[z, y, x]),
         case.name,
         sources=None if sources is None else np.ascontiguousarray(sources[z, y, x]),
+        image_labels=case.image_labels,
+        outside_absent=case.outside_absent,
         start=(z.start, y.start, x.start),
         whole=shape,
-        presence=presence,
+        before=before,
+        presence=find_presence(case.image_labels, before, shape, classes, outside_absent=case.outside_absent),
+    )
+
+
+def find_presence(
+    labels: Sequence[ImageLabel], before: Triple, shape: Triple, classes: int, *, outside_absent: bool
+) -> Presence | None:
+    """Return what image-level labels of a volume of the shape `before` say of it when it has `shape`."""
+    if not labels:
+        return None
+    presence = Presence(labels, before, classes, outside_absent=outside_absent)
+    return presence if shape == before else presence.scaled(shape)
+
+
+def crop_case(case: PreparedCase, box: Region) -> PreparedCase:
+    """Cut a prepared case to a box of it; where that lies in the volume stays known."""
+    z, y, x = box
+    return replace(
+        case,
+        image=np.ascontiguousarray(case.image[:, z, y, x]),
+        annotation=np.ascontiguousarray(case.annotation[box]),
+        weights=None if case.weights is None else np.ascontiguousarray(case.weights[box]),
+        sources=None if case.sources is None else np.ascontiguousarray(case.sources[box]),
+        start=to_triple(first + edge.start for first, edge in zip(case.start, box, strict=True)),
     )
 
 
@@ -227,31 +273,60 @@ def check_cases(cases: Sequence[Case], table: ClassTable, initial: Model | None 
     """Raise `InputError` where `cases` cannot be trained on with `table`, or not from `initial`."""
     values: set[int] = set()
     for case in cases:
-        if case.annotation.shape != case.image.shape[1:]:
-            raise InputError(
-                f"the labels of {case.name} have shape {case.annotation.shape} and the image has "
-                f"{case.image.shape[1:]}; give labels on the image's grid."
-            )
-        _check_shape(case, "weights", case.weights)
-        if case.image.shape[0] != cases[0].image.shape[0]:
-            raise InputError(
-                f"{case.name} has {case.image.shape[0]} channels and {cases[0].name} has "
-                f"{cases[0].image.shape[0]}; give the same channels for every volume."
-            )
-        values |= set(np.unique(case.annotation).tolist()) - {0}
+        values |= check_case(case, table)
+    check_cohort([(case.name, case.image.shape[0]) for case in cases], values, table, initial)
+
+
+def check_case(case: Case, table: ClassTable) -> frozenset[int]:
+    """Return the values that a case is labelled with; raise `InputError` where nothing can be learnt from it.
+
+    The cases together have to hold background and a class; a single one need not.
+    """
+    if case.annotation.shape != case.image.shape[1:]:
+        raise InputError(
+            f"the labels of {case.name} have shape {case.annotation.shape} and the image has "
+            f"{case.image.shape[1:]}; give labels on the image's grid."
+        )
+    _check_shape(case, "weights", case.weights)
+    values = frozenset(np.unique(case.annotation).tolist()) - {0}
     if values and max(values) > len(table):
         raise InputError(
             f"the labels use class {max(values)} of a table of {len(table)}; extend the class table."
         )
+    return values
+
+
+def check_cohort(
+    channels: Sequence[tuple[str, int]], values: Iterable[int], table: ClassTable, initial: Model | None
+) -> None:
+    """Raise `InputError` where cases do not go together, lack labels, or do not fit a model to start from.
+
+    Parameters
+    ----------
+    channels
+        Name and number of channels of each case.
+    values
+        What they are labelled with, all together.
+    table, initial
+        The classes, and the model.
+    """
+    first = channels[:1]
+    for (first_name, wanted), (name, have) in ((one, other) for one in first for other in channels):
+        if have != wanted:
+            raise InputError(
+                f"{name} has {have} channels and {first_name} has {wanted}; give the same channels for every "
+                "volume."
+            )
+    values = set(values)
     if BACKGROUND not in values or len(values) < 2:
         missing = "no background" if BACKGROUND not in values else "nothing but background"
         raise InputError(
             f"the labels hold {missing if values else 'nothing'}; label background and at least one class."
         )
-    if initial and initial.channels != cases[0].image.shape[0]:
+    if initial and initial.channels != channels[0][1]:
         raise InputError(
             f"the model to start from takes {initial.channels} channels and the volumes have "
-            f"{cases[0].image.shape[0]}; give the channels it was trained on."
+            f"{channels[0][1]}; give the channels it was trained on."
         )
     if initial and initial.table.mask_values != table.mask_values:
         raise InputError(
@@ -268,15 +343,23 @@ def _check_shape(case: Case, name: str, values: NDArray[Any] | None) -> None:
         )
 
 
-def balance_classes(cases: Sequence[Case], classes: int) -> Tensor:
+def balance_classes(cases: Iterable[Case], classes: int) -> Tensor:
     """Return the weight of each annotation value: 0, then √(N/n) per class, 1 on average over the labels."""
-    counts = sum(np.bincount(case.annotation.reshape(-1), minlength=classes + 1)[1:] for case in cases)
+    counts = sum(_count_labels(case.annotation, classes) for case in cases)
     weights = np.sqrt(np.sum(counts) / np.maximum(counts, 1))
     weights *= np.sum(counts) / np.sum(weights * counts)
     return torch.tensor([0.0, *weights], dtype=torch.float32)
 
 
-def fingerprint_cases(cases: Sequence[Case], *settings: object) -> str:
+def _count_labels(annotation: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int64]:
+    """Count each class's labels a part at a time, for `bincount` makes large numbers of small ones."""
+    flat, counts = annotation.reshape(-1), np.zeros(classes, np.int64)
+    for first in range(0, flat.size, _COUNTED_AT_ONCE):
+        counts += np.bincount(flat[first : first + _COUNTED_AT_ONCE], minlength=classes + 1)[1:]
+    return counts
+
+
+def fingerprint_cases(cases: Iterable[Case], *settings: object) -> str:
     """Return a hash of the data and settings that a resumed training must share."""
     digest = hashlib.sha256(f"({', '.join(map(_describe, settings))})".encode())
     for case in cases:

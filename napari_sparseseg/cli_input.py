@@ -84,6 +84,25 @@ def read_names(path: Path | None) -> dict[int, str]:
         raise InputError(f'{path} does not give names as {{"2": "liver"}} ({error}).') from error
 
 
+def read_label_values(
+    path: Path, volume: "Volume", unlabelled: int | None, names: Path | None
+) -> "NDArray[np.int32]":
+    """Read the values of a label file on the volume's grid; refuse what is of the other convention."""
+    from napari_sparseseg.annotation import BACKGROUND, check_convention
+    from napari_sparseseg.volume import load_labels
+
+    values = load_labels(path, volume)
+    told = read_names(names)
+    if unlabelled is None:
+        check_convention(values, str(path))
+        if told.get(BACKGROUND, "background").casefold() != "background" and (values == BACKGROUND).any():
+            raise InputError(
+                f"{names} says that 1 is {told[BACKGROUND]}, but in {path} it means background unless "
+                "--unlabelled says which value is unlabelled, e.g. --unlabelled 255."
+            )
+    return values
+
+
 def read_annotations(
     paths: list[Path],
     volumes: "list[Volume]",
@@ -92,25 +111,12 @@ def read_annotations(
     table: "ClassTable | None" = None,
 ) -> "tuple[list[NDArray[np.uint8]], ClassTable]":
     """Read label files, one per volume, with the classes of `table` or those that occur in any of them."""
-    from napari_sparseseg.annotation import (
-        BACKGROUND,
-        ClassTable,
-        annotation_from_file,
-        check_convention,
-        painted_values,
-    )
-    from napari_sparseseg.volume import load_labels
+    from napari_sparseseg.annotation import ClassTable, annotation_from_file, painted_values
 
-    stored = [load_labels(path, volume) for path, volume in zip(paths, volumes, strict=True)]
-    told = read_names(names)
-    if unlabelled is None:
-        for path, values in zip(paths, stored, strict=True):
-            check_convention(values, str(path))
-            if told.get(BACKGROUND, "background").casefold() != "background" and (values == BACKGROUND).any():
-                raise InputError(
-                    f"{names} says that 1 is {told[BACKGROUND]}, but in {path} it means background unless "
-                    "--unlabelled says which value is unlabelled, e.g. --unlabelled 255."
-                )
+    stored = [
+        read_label_values(path, volume, unlabelled, names)
+        for path, volume in zip(paths, volumes, strict=True)
+    ]
     convention = unlabelled or 0
     painted = sorted({value for values in stored for value in painted_values(values, convention)})
     if not painted and table is None:
@@ -118,5 +124,5 @@ def read_annotations(
             f"{paths[0]} has no voxel of a class; label background and at least one class "
             "(see --unlabelled for what the values mean)."
         )
-    table = table or ClassTable.from_values(painted, told)
+    table = table or ClassTable.from_values(painted, read_names(names))
     return [annotation_from_file(values, table, convention) for values in stored], table

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sparseseg.losses import combined_loss
-from napari_sparseseg.networks import Precision
+from napari_sparseseg.networks import NetworkPlan, Precision
 
 _WARM_UP = 0.15
 _AVERAGE_DECAY = 0.99
@@ -36,6 +36,28 @@ class Gentleness:
     share: float
 
 
+@dataclass(frozen=True, eq=False)
+class StartedNetwork:
+    """A network before its first step.
+
+    Attributes
+    ----------
+    network, plan, position
+        The network on the CPU, its geometry, and whether it takes the position channels.
+    gently
+        Which parameters learn at another rate at first: an encoder's.
+    encoder_taken, encoder_hash
+        What was taken over of it in a sentence, and its hash; empty without one.
+    """
+
+    network: nn.Module
+    plan: NetworkPlan
+    position: bool
+    gently: Gentleness | None
+    encoder_taken: str
+    encoder_hash: str
+
+
 class Learner:
     """Takes training steps and keeps an exponential moving average of the weights.
 
@@ -52,6 +74,8 @@ class Learner:
         Peak of the one-cycle schedule.
     gently
         Which parameters learn at another rate at first; None: none.
+    share_gradients
+        Makes of a placed network one that averages its gradients with those of other processes.
     """
 
     def __init__(
@@ -61,10 +85,12 @@ class Learner:
         precision: Precision,
         learning_rate: float,
         gently: Gentleness | None = None,
+        share_gradients: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> None:
         self.device = device
         self.precision = precision
         self.network = precision.place(network, device).train()
+        self._shared = share_gradients(self.network)
         self._peak = learning_rate
         self._gently = gently or Gentleness(frozenset(), 1.0, 0.0)
         self._parameters = list(self.network.parameters())
@@ -106,7 +132,7 @@ class Learner:
             group["lr"] = self._peak * one_cycle(progress) * slower
         self._optimizer.zero_grad(set_to_none=True)  # first: a step that ran out of memory leaves some
         with self.precision.autocast(self.device):
-            logits = self.network(self.precision.arrange(image))
+            logits = self._shared(self.precision.arrange(image))
         loss = combined_loss(logits, label_sets, dice_weight)
         for term in further:
             loss = loss + term(logits)

@@ -60,6 +60,59 @@ class Normalisation:
         return cls(tuple(windows))
 
 
+@dataclass(frozen=True, eq=False)
+class ForegroundSample:
+    """What the normalisation of a set of volumes needs to know of one.
+
+    Attributes
+    ----------
+    channels
+        Per channel the intensities ``(N,)`` of labelled foreground; None where there is no air, so that the
+        channel is not in Hounsfield units.
+    """
+
+    channels: tuple[NDArray[np.float32] | None, ...]
+
+
+def sample_foreground(
+    image: NDArray[np.float32], annotation: NDArray[np.integer[Any]], most: int | None = None
+) -> ForegroundSample:
+    """Take from a volume what `fit_normalisation_to_foreground` needs.
+
+    Parameters
+    ----------
+    image
+        ``(C, Z, Y, X)``.
+    annotation
+        ``(Z, Y, X)``.
+    most
+        Draw this many intensities at random where there are more; None for all.
+    """
+    channels: list[NDArray[np.float32] | None] = []
+    for values in image:
+        if _sample(values).min() < _AIR:
+            inside = values[annotation > 1]
+            if most is not None and len(inside) > most:
+                inside = np.random.default_rng(0).choice(inside, most, replace=False)
+            channels.append(inside)
+        else:
+            channels.append(None)
+    return ForegroundSample(tuple(channels))
+
+
+def fit_normalisation_to_foreground(samples: Sequence[ForegroundSample]) -> Normalisation:
+    """Choose the normalisation for a set of volumes, as `fit_normalisation` does."""
+    windows: list[tuple[float, float, float, float] | None] = []
+    for channel in range(len(samples[0].channels)):
+        values = [sample.channels[channel] for sample in samples]
+        inside = [value for value in values if value is not None]
+        if len(inside) == len(values):
+            windows.append(_measure_window(np.concatenate(inside), margin=0.25, least=_LEAST_WIDTH))
+        else:
+            windows.append(None)
+    return Normalisation(tuple(windows))
+
+
 def fit_normalisation(
     images: Sequence[NDArray[np.float32]], annotations: Sequence[NDArray[np.integer[Any]]]
 ) -> Normalisation:
@@ -76,14 +129,8 @@ def fit_normalisation(
     annotations
         ``(Z, Y, X)`` each, on the same grids.
     """
-    windows: list[tuple[float, float, float, float] | None] = []
-    for channel in range(images[0].shape[0]):
-        if all(_sample(image[channel]).min() < _AIR for image in images):
-            foreground = [i[channel][a > 1] for i, a in zip(images, annotations, strict=True)]
-            windows.append(_measure_window(np.concatenate(foreground), margin=0.25, least=_LEAST_WIDTH))
-        else:
-            windows.append(None)
-    return Normalisation(tuple(windows))
+    pairs = zip(images, annotations, strict=True)
+    return fit_normalisation_to_foreground([sample_foreground(image, labels) for image, labels in pairs])
 
 
 def fit_normalisation_to_samples(samples: Sequence[NDArray[np.float32]]) -> Normalisation:

@@ -30,6 +30,7 @@ def take_step(
     *,
     position: bool,
     progress: float,
+    share: tuple[int, int] = (0, 1),
 ) -> float:
     """Train on one batch and return its loss.
 
@@ -47,36 +48,44 @@ def take_step(
         Whether the network takes the position channels.
     progress
         As `Learner.step` takes it.
+    share
+        Which process this is and of how many: together they draw that many batches, and each takes every
+        so many-th patch of them.
     """
-    draws = [sampler.draw() for _ in range(config.batch_size)]
-    patches = [extract_patch(arrays[d.case], d, patch, position=position) for d in draws]
-    image = torch.stack([p.image for p in patches])
-    labels = torch.stack([p.labels for p in patches])
-    weights = torch.stack([p.weights for p in patches])
+    rank, world = share
+    draws = [sampler.draw() for _ in range(config.batch_size * world)][rank::world]
+    cases = [arrays[draw.case] for draw in draws]
+    patches = [extract_patch(c, d, patch, position=position) for c, d in zip(cases, draws, strict=True)]
+    # Cases that do not fit into a GPU's memory are cut on the CPU.
+    image, labels, weights, taught = (
+        torch.stack([getattr(p, name).to(learner.device) for p in patches])
+        for name in ("image", "labels", "weights", "preview")
+    )
     label_sets = [(labels, weights, 1.0)]
     if config.preview_weight > 0:
-        taught = torch.stack([p.preview for p in patches])
         label_sets.append((taught, class_weights[taught.long()], config.preview_weight))
     further: list[Callable[[Tensor], Tensor]] = []
     if config.expansion > 0:
         classes = len(class_weights) - 1
-        judged = _judge(arrays, draws, patch, classes).to(labels.device)
+        judged = _judge(cases, draws, patch, classes).to(labels.device)
         present, background = find_present(judged, labels, weights)
-        room = np.stack([find_room(arrays[d.case], d, patch, classes).mean((1, 2, 3)) for d in draws])
+        room = np.stack(
+            [find_room(c, d, patch, classes).mean((1, 2, 3)) for c, d in zip(cases, draws, strict=True)]
+        )
         shares = torch.from_numpy(room.astype(np.float32))
         further.append(_expansion(present, background, shares, config.expansion))
     if config.constraint > 0:
-        intensities = image[:, : len(arrays[0].image)]  # without the position channels
-        further.append(_constraint(intensities, arrays[0].spacing, config.constraint))
+        intensities = image[:, : len(cases[0].image)]  # without the position channels
+        further.append(_constraint(intensities, cases[0].spacing, config.constraint))
     return learner.step(image, label_sets, config.dice_weight, progress, further)
 
 
 def _judge(
-    arrays: Sequence[TrainingArrays], draws: Sequence[PatchDraw], patch: Triple, classes: int
+    cases: Sequence[TrainingArrays], draws: Sequence[PatchDraw], patch: Triple, classes: int
 ) -> Tensor:
     """Return ``(B, K - 1)`` int8: what is known of the classes at each patch's place."""
     unknown = np.full(classes - 1, -1, np.int8)
-    judged = [judge_presence(arrays[draw.case], draw, patch) for draw in draws]
+    judged = [judge_presence(case, draw, patch) for case, draw in zip(cases, draws, strict=True)]
     return torch.from_numpy(np.stack([unknown if row is None else row for row in judged]))
 
 

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,38 @@ from torch import Tensor
 
 from napari_sparseseg.image_labels import ABSENT, Presence
 from napari_sparseseg.networks import Triple, to_triple
+
+_STRONGEST_GROWTH = 1.2
+_LARGEST_TURN = 0.26  # radians
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledVoxels:
+    """Which voxels of a case are labelled, class after class.
+
+    Attributes
+    ----------
+    counts
+        How many there are of each class that occurs.
+    voxels
+        ``(N,)`` their flat indices; or the ``.npy`` file that holds them, of which one at a time is read.
+    """
+
+    counts: tuple[int, ...]
+    voxels: NDArray[np.int64] | Path
+
+    @classmethod
+    def of(cls, labels: NDArray[np.uint8]) -> "LabelledVoxels":
+        """Find the labelled voxels of a ``(Z, Y, X)`` annotation."""
+        flat = labels.reshape(-1)
+        found = [np.flatnonzero(flat == value) for value in range(1, int(flat.max(initial=0)) + 1)]
+        counts = tuple(len(voxels) for voxels in found if len(voxels))
+        return cls(counts, np.concatenate([np.zeros(0, np.int64), *found]))
+
+    def pick(self, position: int) -> int:
+        """Return the flat index of the voxel at `position`."""
+        values = np.load(self.voxels, mmap_mode="r") if isinstance(self.voxels, Path) else self.voxels
+        return int(values[position])
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +69,8 @@ class TrainingArrays:
         Where this grid begins in the volume it was cut from, and that volume's shape; None: it is whole.
     presence
         What image-level labels say of that volume, on the grid of its voxels; None for nothing.
+    labelled
+        Where `labels` are; None: not known yet.
     """
 
     image: Tensor
@@ -46,6 +81,7 @@ class TrainingArrays:
     start: Triple = (0, 0, 0)
     whole: Triple | None = None
     presence: Presence | None = None
+    labelled: LabelledVoxels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +129,8 @@ class PatchSampler:
     labelled voxel (nnU-Net's foreground oversampling, adapted to sparse labels).  The centre is then
     moved by up to a quarter of the patch.  Cases are drawn evenly, so that one with many labels does
     not drown one with few.  A share `anywhere` of the centres is drawn from the whole case: worth it
-    where the preview has labelled all of it.
+    where the preview has labelled all of it.  A share `first` comes from the first case whatever others there
+    are: worth it where the user waits for its answer.
     """
 
     def __init__(
@@ -104,42 +141,54 @@ class PatchSampler:
         *,
         flips: bool,
         anywhere: float = 0.0,
+        first: float = 0.0,
     ) -> None:
         self._patch = patch
         self._random = random
         self._flips = flips
         self._anywhere = anywhere
-        self._spacings = [case.spacing for case in cases]
-        self._shapes = [tuple(case.labels.shape) for case in cases]
-        self._voxels: list[list[NDArray[np.int64]]] = []
-        for case in cases:
-            labels = case.labels.cpu().numpy().reshape(-1)
-            present = [np.flatnonzero(labels == value) for value in range(1, int(labels.max(initial=0)) + 1)]
-            self._voxels.append([voxels for voxels in present if len(voxels)])
-        self._usable = [index for index, classes in enumerate(self._voxels) if classes]
-        nothing = np.zeros(0, np.int64)
-        self._any_voxel = [np.concatenate([nothing, *classes]) for classes in self._voxels]
-        self._focus, self._focus_draws = (0, nothing), 0
+        self._first = first
+        self._spacings: list[tuple[float, float, float]] = []
+        self._shapes: list[Triple] = []
+        self._labelled: list[LabelledVoxels] = []
+        for case in cases:  # once each: they may be opened one by one
+            self._spacings.append(case.spacing)
+            self._shapes.append(to_triple(case.labels.shape))
+            self._labelled.append(case.labelled or LabelledVoxels.of(case.labels.cpu().numpy()))
+        self._usable = [index for index, labelled in enumerate(self._labelled) if labelled.counts]
+        self._focus, self._focus_draws = (0, np.zeros(0, np.int64)), 0
 
     def focus(self, case: int, voxels: NDArray[np.int64], draws: int) -> None:
         """Let every second one of the next `draws` patches lie round one of these voxels (flat indices)."""
         self._focus, self._focus_draws = (case, voxels), draws if len(voxels) else 0
 
+    def take_focus(self, other: "PatchSampler") -> None:
+        """Draw round what `other` was still to draw round; its cases must be the first of these."""
+        self._focus, self._focus_draws = other._focus, other._focus_draws
+
     def draw(self) -> PatchDraw:
         """Draw one patch."""
         random = self._random
         case = self._usable[random.integers(len(self._usable))]
-        classes = self._voxels[case]
-        balanced = random.random() < 0.5
-        voxels = classes[random.integers(len(classes))] if balanced else self._any_voxel[case]
+        if self._first and self._labelled[0].counts and random.random() < self._first:
+            case = 0
+        counts = self._labelled[case].counts
+        first, count = 0, sum(counts)
+        if random.random() < 0.5:  # the classes in balance
+            chosen = int(random.integers(len(counts)))
+            first, count = sum(counts[:chosen]), counts[chosen]
+        focused = False
         if self._focus_draws:
             self._focus_draws -= 1
-            if self._focus_draws % 2:
-                case, voxels = self._focus
-        position = voxels[random.integers(len(voxels))]
+            focused = self._focus_draws % 2 == 1
+        if focused:
+            case, voxels = self._focus
+            position = int(voxels[random.integers(len(voxels))])
+        else:
+            position = self._labelled[case].pick(first + int(random.integers(count)))
         shape = self._shapes[case]
         if self._anywhere and random.random() < self._anywhere:
-            position = random.integers(math.prod(shape))
+            position = int(random.integers(math.prod(shape)))
         voxel = np.array(np.unravel_index(position, shape))
         jitter = [random.integers(-(size // 4), size // 4 + 1) for size in self._patch]
         centre = [
@@ -163,14 +212,10 @@ class PatchSampler:
         matrix = np.eye(3)
         changed = False
         if random.random() < 0.25:
-            angle = random.uniform(-0.26, 0.26)
-            scale = random.uniform(0.85, 1.2)
+            angle = random.uniform(-_LARGEST_TURN, _LARGEST_TURN)
+            scale = random.uniform(0.85, _STRONGEST_GROWTH)
             # In the plane of thick slices, about any axis otherwise: never mixing unlike voxels.
-            pairs = [
-                (a, b)
-                for a, b in ((0, 1), (0, 2), (1, 2))
-                if max(spacing[a], spacing[b]) <= 2 * min(spacing[a], spacing[b])
-            ]
+            pairs = [pair for pair in ((0, 1), (0, 2), (1, 2)) if _may_turn(spacing, *pair)]
             rotation = np.eye(3)
             if pairs:
                 first, second = pairs[random.integers(len(pairs))]
@@ -184,6 +229,26 @@ class PatchSampler:
             matrix = matrix @ np.diag([1.0, 1.0, -1.0])
             changed = True
         return matrix if changed else None
+
+
+def reach_of_patch(size: Triple, spacing: tuple[float, float, float]) -> Triple:
+    """Return how far a patch may reach from the labelled voxel it is drawn round, in voxels ``(Z, Y, X)``.
+
+    A case that is cut no closer than this round its labels gives the same patches as the whole one.
+    """
+    reach = []
+    for axis, own in enumerate(size):
+        turned = max(
+            math.sin(_LARGEST_TURN) * size[other] / 2 * spacing[other] / spacing[axis]
+            for other in range(3)
+            if other == axis or _may_turn(spacing, axis, other)
+        )
+        reach.append(own // 4 + math.ceil(_STRONGEST_GROWTH * (own / 2 + turned)) + 2)
+    return to_triple(reach)
+
+
+def _may_turn(spacing: tuple[float, float, float], a: int, b: int) -> bool:
+    return max(spacing[a], spacing[b]) <= 2 * min(spacing[a], spacing[b])
 
 
 def _keep_inside(centre: int, size: int, length: int) -> int:

@@ -8,9 +8,12 @@ from phantoms import make_image, make_truth
 from napari_sparseseg.annotation import ClassTable, source_code
 from napari_sparseseg.cases import (
     Case,
+    balance_classes,
+    crop_case,
     find_measurable,
     fingerprint_cases,
     join_seeds,
+    measurable_labels,
     prepare_case,
     weigh_case,
 )
@@ -117,14 +120,12 @@ def test_seeds_weigh_what_seeding_says():
 def test_nothing_is_measured_by_seeds_unless_they_are_all_there_is():
     case, labels, _ = make_seeded()
     alone = replace(case, sources=np.where(case.annotation > 0, source_code("cam"), 0).astype(np.uint8))
-    (first, second), derived = find_measurable([case, alone])
-    np.testing.assert_array_equal(first, labels)
-    assert not second.any()
-    assert not derived
-    (only,), derived = find_measurable([alone])
-    assert only is alone.annotation
-    assert derived
-    assert not find_measurable([replace(case, sources=None)])[1]
+    assert not find_measurable([case, alone])
+    np.testing.assert_array_equal(measurable_labels(case, derived=False), labels)
+    assert not measurable_labels(alone, derived=False).any()
+    assert find_measurable([alone])
+    assert measurable_labels(alone, derived=True) is alone.annotation
+    assert not find_measurable([replace(case, sources=None)])
 
 
 def test_the_fingerprint_is_that_of_versions_that_lacked_later_settings():
@@ -180,3 +181,26 @@ def test_image_labels_of_slices_or_classes_that_are_not_there_are_refused():
             prepare_case(replace(case, image_labels=(wrong,)), normalisation, case.spacing, 3)
     with pytest.raises(InputError, match="one source for each voxel"):
         weigh_case(replace(case, sources=np.zeros((2, 2, 2), np.uint8)), 1.0)
+
+
+def test_a_cropped_case_knows_where_it_lies():
+    case = make_case(REGION)
+    prepared = prepare_case(case, fit_normalisation([case.image], [case.annotation]), case.spacing)
+    box = (slice(1, 6), slice(0, 4), slice(3, 9))
+    cropped = crop_case(prepared, box)
+    assert cropped.start == (3, 5, 3)
+    assert cropped.whole == (18, 18, 18)
+    np.testing.assert_array_equal(cropped.image, prepared.image[(slice(None), *box)])
+    np.testing.assert_array_equal(cropped.annotation, prepared.annotation[box])
+    np.testing.assert_array_equal(cropped.weights, prepared.weights[box])
+    assert cropped.sources is None
+
+
+def test_labels_are_counted_in_parts_as_at_once(monkeypatch):
+    case = make_case()
+    whole = balance_classes([case, case], 3)
+    monkeypatch.setattr("napari_sparseseg.cases._COUNTED_AT_ONCE", 1000)
+    assert torch.equal(balance_classes([case, case], 3), whole)
+    counts = np.bincount(case.annotation.reshape(-1), minlength=4)[1:]
+    np.testing.assert_allclose(np.ptp(whole.numpy()[1:] ** 2 * counts), 0, atol=0.01)
+    assert whole[0] == 0

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from napari_sparseseg.image_labels import ImageLabel, Presence
 from napari_sparseseg.sampling import (
+    LabelledVoxels,
     PatchDraw,
     PatchSampler,
     TrainingArrays,
@@ -16,6 +17,7 @@ from napari_sparseseg.sampling import (
     find_room,
     judge_presence,
     position_channels,
+    reach_of_patch,
 )
 
 
@@ -313,3 +315,35 @@ def test_something_is_said_of_turned_patches_too():
         for centre in ((10, 10, 10), (3, 3, 3), (5, 5, 5))
     ]
     assert answers == [[1], [0], [-1]]
+
+
+def test_labelled_voxels_on_disk_are_drawn_as_those_in_memory(tmp_path):
+    arrays = make_arrays()
+    known = LabelledVoxels.of(arrays.labels.numpy())
+    assert known.counts == tuple(int((arrays.labels == value).sum()) for value in (1, 2, 3))
+    np.save(tmp_path / "voxels.npy", known.voxels)
+    on_disk = replace(arrays, labelled=LabelledVoxels(known.counts, tmp_path / "voxels.npy"))
+    samplers = [make_sampler([case], seed=3) for case in (arrays, replace(arrays, labelled=known), on_disk)]
+    for _ in range(30):
+        first, *others = (sampler.draw() for sampler in samplers)
+        assert all((one.centre, one.noise_seed) == (first.centre, first.noise_seed) for one in others)
+    assert LabelledVoxels.of(np.zeros((2, 2, 2), np.uint8)).counts == ()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.0, 1.2), (2.0, 1.0, 1.0)])
+def test_no_patch_reaches_farther_than_is_said(spacing):
+    labels = torch.zeros(60, 60, 60, dtype=torch.uint8)
+    labels[30, 30, 30] = 1
+    size = (6, 12, 9)
+    reach = np.array(reach_of_patch(size, spacing))
+    sampler = make_sampler([make_arrays(labels.shape, spacing, labels)], size, flips=True)
+    ends = [(-(length // 2), (length - 1) // 2) for length in size]
+    corners = np.array(np.meshgrid(*ends)).reshape(3, 8).T
+    farthest = np.zeros(3)
+    for _ in range(1500):
+        draw = sampler.draw()
+        matrix = np.eye(3) if draw.transform is None else draw.transform
+        away = np.abs(np.array(draw.centre) - 30 + corners @ matrix.T).max(0)
+        farthest = np.maximum(farthest, away)
+    assert (farthest + 1 <= reach).all()  # and one for the neighbours that are interpolated
+    assert (farthest > 0.55 * reach).all()

@@ -9,7 +9,7 @@ import torch
 from phantoms import TABLE, fix_precision, make_case, mean_dice, short_training
 from random_encoders import make_encoder
 
-from napari_sparseseg import training
+from napari_sparseseg import training_data, training_loop
 from napari_sparseseg.annotation import ClassTable, source_code
 from napari_sparseseg.cases import prepare_case
 from napari_sparseseg.encoders import encoder_of
@@ -287,7 +287,7 @@ def test_a_model_of_other_channels_or_classes_is_no_start():
 def out_of_memory(monkeypatch, times):
     """Let the first `times` training steps fail as they do when a GPU's memory is full."""
     calls = []
-    plain = training.take_step
+    plain = training_loop.take_step
 
     def fail(learner, sampler, arrays, patch, *rest, **options):
         calls.append(patch)
@@ -295,7 +295,7 @@ def out_of_memory(monkeypatch, times):
             raise torch.cuda.OutOfMemoryError
         return plain(learner, sampler, arrays, patch, *rest, **options)
 
-    monkeypatch.setattr(training, "take_step", fail)
+    monkeypatch.setattr(training_loop, "take_step", fail)
     return calls
 
 
@@ -400,14 +400,14 @@ def test_an_encoder_of_rate_zero_stays_as_it_was_in_the_first_share_only(archite
     case, _ = make_case()
     network = NetworkConfig(architecture)
     config = short_training(steps=10, encoder_rate=0.0, encoder_share=0.5, held_out_share=0.0)
-    seen, plain = [], training.take_step
+    seen, plain = [], training_loop.take_step
 
     def record(learner, *words, **options):
         loss = plain(learner, *words, **options)
         seen.append({name: tensor.clone() for name, tensor in learner.network.state_dict().items()})
         return loss
 
-    monkeypatch.setattr(training, "take_step", record)
+    monkeypatch.setattr(training_loop, "take_step", record)
     model = train([case], config, network_config=network, encoder=make_encoder(network))[0].model
     source, target = make_encoder(network, plan=model.plan).weights, model.build()
     trained = []
@@ -483,8 +483,8 @@ def test_seeds_are_never_held_out(monkeypatch):
         chosen.extend(annotations)
         return plain(annotations, *others)
 
-    plain = training.choose_held_out
-    monkeypatch.setattr(training, "choose_held_out", choose)
+    plain = training_data.choose_held_out
+    monkeypatch.setattr(training_data, "choose_held_out", choose)
     case, _ = make_case()
     train([seeded(case)], short_training(steps=1))
     assert not chosen[0][12].any()
