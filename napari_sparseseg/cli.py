@@ -15,11 +15,9 @@ from napari_sparseseg.atomic import check_folder
 from napari_sparseseg.cli_boxes import boxes
 from napari_sparseseg.cli_cam import cam
 from napari_sparseseg.cli_input import (
-    name_volume,
     read_names,
     read_volume,
     refuse_overwriting,
-    split_case,
     split_channels,
 )
 from napari_sparseseg.cli_options import (
@@ -32,9 +30,11 @@ from napari_sparseseg.cli_options import (
     settings_from,
     with_settings,
 )
-from napari_sparseseg.cli_points import POINT_MM, CasePointsOption, PointMmOption, PointsOption
+from napari_sparseseg.cli_points import POINT_MM, PointMmOption, PointsOption
+from napari_sparseseg.cli_predict import predict
 from napari_sparseseg.cli_pretrain import pretrain
 from napari_sparseseg.cli_report import print_evaluation, print_report, volumes_ml
+from napari_sparseseg.cli_train import train
 from napari_sparseseg.cli_weak import (
     EncoderOption,
     ImageLabelsOption,
@@ -47,7 +47,6 @@ from napari_sparseseg.errors import InputError
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
 
 SEGMENT_SECONDS = 60.0
-TRAIN_SECONDS = 300.0
 
 app = typer.Typer(
     help="Label a few slices of a CT or MR volume; a 3D U-Net learns from them and fills in the rest.",
@@ -146,152 +145,6 @@ def segment(
         lines.append(f"Dice on held-out {by}: {result.held_out_dice[result.shown]:.3f}")
     lines += [f"{name}: {amount:.1f} ml" for name, amount in volumes.items()]
     print_report(report, lines, as_json)
-
-
-@app.command()
-@with_settings(TrainingConfig, NetworkConfig)
-def train(
-    out: Annotated[Path, typer.Option(help="Folder for the trained network.")],
-    case: Annotated[
-        list[str] | None, typer.Option(help="IMAGE=SPARSE: a volume and its sparse labels; repeat it.")
-    ] = None,
-    seeds: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="IMAGE=SEEDS: a volume and weak labels, over which those of --case win; repeat it."
-        ),
-    ] = None,
-    points: CasePointsOption = None,
-    point_mm: PointMmOption = POINT_MM,
-    image_labels: ImageLabelsOption = None,
-    outside: OutsideOption = "absent",
-    encoder: EncoderOption = None,
-    init: Annotated[Path | None, typer.Option(help="Start from this model's weights.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training in --out.")] = False,
-    unlabelled: UnlabelledOption = None,
-    names: NamesOption = None,
-    frame: FrameOption = None,
-    spacing: SpacingOption = None,
-    as_json: JsonOption = False,
-    **settings: Any,
-) -> None:
-    """Train a network on one or several sparsely labelled volumes."""
-    from napari_sparseseg.checkpoint import delete_tensors, load_model, save_model
-    from napari_sparseseg.cli_progress import ProgressDisplay
-    from napari_sparseseg.training import train_network
-
-    display = ProgressDisplay()
-    check_folder(out)
-    initial, start = load_model(init) if init else None, read_encoder(encoder)
-    strokes = [split_case(text) for text in case or []]
-    seeded = [split_case(text, "--seeds", "IMAGE=SEEDS") for text in seeds or []]
-    pointed = [split_case(text, "--points", "IMAGE=POINTS") for text in points or []]
-    if not (strokes or seeded or pointed):
-        raise InputError("there is nothing to learn from; give --case, --points or --seeds.")
-    images, volumes, cases, table = read_cases(
-        strokes, seeded, pointed, display,
-        point_mm=point_mm, unlabelled=unlabelled, names=names, frame=frame, spacing=spacing,
-        table=initial.table if initial else None,
-    )  # fmt: skip
-    if image_labels:
-        said = read_image_labels(image_labels, images, volumes, table, display)
-        cases = [
-            replace(one, image_labels=labels, outside_absent=outside == "absent")
-            for one, labels in zip(cases, said, strict=True)
-        ]
-    work = train_network(
-        cases,
-        table,
-        _with_length(settings_from(TrainingConfig, settings), TRAIN_SECONDS),
-        settings_from(NetworkConfig, settings),
-        initial=initial,
-        encoder=start,
-        state_folder=out,
-        resume=resume,
-    )
-    try:
-        result = display.run(work)
-    except KeyboardInterrupt:
-        kept = (out / "state.json").exists()
-        display.say(f"Stopped; go on with the same command and --resume ({out})." if kept else "Stopped.")
-        raise
-    save_model(out, result.model)
-    delete_tensors(out / "state")
-    report = {"model": str(out), "training": dict(result.model.summary)}
-    lines = [f"Wrote the model to {out} after {result.model.summary['steps']} steps."]
-    if result.held_out_dice:
-        by = "seeds, not on labels of yours" if result.measured_by_derived else "labels"
-        lines.append(f"The network's Dice on held-out {by}: {result.held_out_dice['network']:.3f}")
-    print_report(report, lines, as_json)
-
-
-@app.command()
-@with_settings(InferenceConfig)
-def predict(
-    images: Annotated[list[str], typer.Argument(help="Volumes to segment.", metavar="IMAGE…")],
-    model: Annotated[Path, typer.Option(help="Folder of a trained network.")],
-    out: Annotated[Path, typer.Option(help="Folder for the masks.")],
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write class probabilities.")
-    ] = False,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Also write the uncertainty, 0 to 1.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace masks that are already there.")
-    ] = False,
-    frame: FrameOption = None,
-    spacing: SpacingOption = None,
-    as_json: JsonOption = False,
-    **settings: Any,
-) -> None:
-    """Segment volumes with a trained network; a bad file is reported and the others go on."""
-    from napari_sparseseg.annotation import mask_from_channels
-    from napari_sparseseg.checkpoint import load_model
-    from napari_sparseseg.cli_progress import ProgressDisplay
-    from napari_sparseseg.inference import place_model, predict_volume
-    from napari_sparseseg.volume import save_labels, save_map
-
-    display = ProgressDisplay()
-    check_folder(out)
-    config = settings_from(InferenceConfig, settings)
-    network = load_model(model)
-    placed = place_model(network, config.device)
-    rows: list[dict[str, Any]] = []
-    for image in images:
-        row: dict[str, Any] = {"image": image}
-        rows.append(row)
-        stem = name_volume(image)
-        try:
-            target = out / f"{stem}.nii.gz"
-            if any(other.get("mask") == str(target) for other in rows):
-                raise InputError(
-                    f"{image} would overwrite the mask of another volume of the same name; rename one."
-                )
-            refuse_overwriting(target, split_channels(image))
-            if target.exists() and not overwrite:
-                raise InputError(f"{target} exists already; give --overwrite to replace it.")
-            volume = read_volume(image, frame, spacing, display)
-            work = predict_volume(
-                network, volume.data, volume.spacing, config, probabilities=probabilities, placed=placed
-            )
-            prediction = display.run(work)
-            save_labels(target, mask_from_channels(prediction.channels, network.table), volume)
-            row |= {
-                "mask": str(target),
-                "volumes_ml": volumes_ml(prediction.channels, volume.spacing, network.table),
-            }
-            if uncertainty:
-                save_map(out / f"{stem}_uncertainty.nii.gz", prediction.uncertainty, volume)
-            if prediction.probabilities is not None:
-                save_map(out / f"{stem}_probabilities.nii.gz", prediction.probabilities, volume)
-        except InputError as error:
-            row["error"] = str(error)
-            display.say(str(error))
-    failed = sum("error" in row for row in rows)
-    print_report({"cases": rows}, [f"Wrote {len(rows) - failed} of {len(rows)} masks to {out}."], as_json)
-    if failed:
-        raise typer.Exit(2)
 
 
 @app.command()
@@ -404,7 +257,9 @@ def _with_length(config: TrainingConfig, seconds: float) -> TrainingConfig:
 
 app.command()(boxes)
 app.command()(cam)
+app.command()(predict)
 app.command()(pretrain)
+app.command()(train)
 
 
 def main() -> None:

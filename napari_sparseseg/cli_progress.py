@@ -1,6 +1,7 @@
 """Showing long work on the terminal: a bar with the time left and the running held-out Dice."""
 
 import signal
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -9,6 +10,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from napari_sparseseg.cohort_events import BatchCaseDone
 from napari_sparseseg.events import (
     ClassifierScored,
     Event,
@@ -22,6 +24,9 @@ from napari_sparseseg.events import (
 )
 
 Result = TypeVar("Result")
+
+_SAME_SECONDS = 0.5
+_LOG_SECONDS = 60.0  # between two lines on a batch where no bar can be drawn, as in the log of a cluster
 
 
 class ProgressDisplay:
@@ -48,6 +53,10 @@ class ProgressDisplay:
         )
         self._tasks: dict[str, TaskID] = {}
         self._detail = ""
+        self._cases = ""
+        self._failed = 0
+        self._share = 0.0
+        self._logged = time.monotonic()
 
     def run(self, work: Generator[Event, None, Result]) -> Result:
         """Run `work` to its end and return its result.
@@ -91,10 +100,23 @@ class ProgressDisplay:
                 self._detail = f"{words}  spread {event.spread:.2f}"
             case StepDone(step, loss, progress):
                 self._update("Training", progress, f"step {step}  loss {loss:.3f}  {self._detail}")
+            case BatchCaseDone():
+                self._count(event)
             case WorkDone(share, words):
-                self._update(self._work, share, words)
+                in_batch = (self._share, f"{self._cases}, {words}")
+                self._update(self._work, *(in_batch if self._cases else (share, words)))
             case WindowDone(done, total):
                 self._update("Predicting", done / total, "")
+
+    def _count(self, case: BatchCaseDone) -> None:
+        """Tell how far a batch is."""
+        self._failed += bool(case.error)
+        self._share = case.done / case.total
+        self._cases = f"{case.done} of {case.total}" + (f", {self._failed} failed" if self._failed else "")
+        self._update(self._work, self._share, self._cases)
+        if not self._console.is_terminal and time.monotonic() - self._logged > _LOG_SECONDS:
+            self._logged = time.monotonic()
+            self.say(f"{self._work}: {self._cases}.")
 
     def _update(self, name: str, progress: float, detail: str) -> None:
         if name not in self._tasks:
@@ -106,14 +128,17 @@ class ProgressDisplay:
 
 
 @contextmanager
-def _interrupt_noted() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C instead of raising in the middle of a step; a second one raises."""
-    received: list[int] = []
+def _interrupt_noted() -> Iterator[list[float]]:
+    """Collect the first Ctrl-C instead of raising in the middle of a step; a second one raises.
 
-    def note(number: int, _: FrameType | None) -> None:
-        if received:
+    What follows at once is the same one: torchrun passes on what the terminal has sent already.
+    """
+    received: list[float] = []
+
+    def note(_: int, __: FrameType | None) -> None:
+        if received and time.monotonic() - received[0] > _SAME_SECONDS:
             raise KeyboardInterrupt
-        received.append(number)
+        received.append(time.monotonic())
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -1,10 +1,13 @@
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import make_runner
 from phantoms import make_image, make_truth
+from small_sample import load_small_sample
 
 from napari_sparseseg.cli_progress import ProgressDisplay
 from napari_sparseseg.errors import InputError
@@ -53,32 +56,6 @@ def test_segment_writes_mask_uncertainty_and_model_on_the_source_grid(files, run
     assert {path.name for path in model.iterdir()} == {"model.json", "model.safetensors"}
 
 
-def test_a_model_predicts_other_volumes_and_a_bad_file_does_not_stop_it(files, run):
-    model, out = files / "model", files / "masks"
-    case = f"{files / 'image.nii.gz'}={files / 'sparse.nii.gz'}"
-    assert run("train", "--case", case, "--case", case, "--out", model, *FAST)[0] == 0
-    (files / "bad.nii.gz").write_bytes(b"")
-    images = [files / "image.nii.gz", files / "bad.nii.gz", files / "missing.nii.gz"]
-    code, text, errors = run(
-        "predict", "--model", model, "--out", out, *images, "--uncertainty", "--probabilities"
-    )
-    assert code == 2
-    assert "1 of 3" in text
-    assert "bad.nii.gz is empty" in errors
-    assert "missing.nii.gz does not exist" in errors
-    image = load_volume(files / "image.nii.gz")
-    assert set(np.unique(load_labels(out / "image.nii.gz", image))) <= {0, 2, 7}
-    probabilities = load_volume(out / "image_probabilities.nii.gz").data
-    assert probabilities.shape == (3, *image.shape)
-    np.testing.assert_allclose(probabilities.sum(0), 1, atol=0.01)
-    written = (out / "image.nii.gz").stat().st_mtime_ns
-    code, _, errors = run("predict", "--model", model, "--out", out, images[0])
-    assert code == 2
-    assert "--overwrite" in errors
-    assert (out / "image.nii.gz").stat().st_mtime_ns == written
-    assert run("predict", "--model", model, "--out", out, images[0], "--overwrite")[0] == 0
-
-
 def test_ctrl_c_keeps_the_state_and_resume_ends_with_the_same_weights(files, run, monkeypatch):
     case = f"{files / 'image.nii.gz'}={files / 'sparse.nii.gz'}"
     assert run("train", "--case", case, "--out", files / "whole", *FAST)[0] == 0
@@ -117,6 +94,51 @@ def test_a_full_disk_at_the_end_of_a_training_loses_nothing(files, run, monkeypa
     assert code == 0
     assert "Wrote the model" in told
     assert not (out / "state.json").exists()
+
+
+def test_a_table_of_cases_is_learnt_from_and_measured_by(files, run):
+    table = files / "cases.csv"
+    rows = [
+        "image.nii.gz,sparse.nii.gz,",
+        "other.nii.gz,truth_labels.nii.gz,val",
+        "gone.nii.gz,sparse.nii.gz,train",
+    ]
+    table.write_text("image;labels;split\n".replace(";", ",") + "\n".join(rows))
+    image = load_volume(files / "image.nii.gz")
+    truth = load_labels(files / "truth.nii.gz", image)
+    save_labels(files / "truth_labels.nii.gz", np.where(truth == 0, 1, truth), image)
+    shutil.copy(files / "image.nii.gz", files / "other.nii.gz")
+    words = ["train", "--cases", table, "--out", files / "model", "--json", *FAST, "--preview-weight", "0"]
+    code, _, errors = run(*words)
+    assert code == 2
+    assert "gone.nii.gz does not exist" in errors
+    reports = []
+    for memory in (["--memory-mb", "100"], ["--memory-mb", "1", "--cache", files / "cache"]):
+        code, out, errors = run(*words, "--skip-bad", *memory)
+        assert code == 0
+        assert "gone.nii.gz is left out" in errors.replace("\n", " ")
+        reports.append(json.loads(out))
+    for report in reports:
+        training = report["training"]
+        assert training["cases"] == ["image"]
+        assert training["val_dice"]["cases"].keys() == {"other"}
+        assert 0 < training["val_dice"]["overall"] <= 1
+        assert training["typical"]["cases"] == 1
+        assert [Path(name).name for name in report["left_out"]] == ["gone.nii.gz"]
+    for wrong, sentence in (
+        ("image,labels,split\nimage.nii.gz,sparse.nii.gz,test\n", "give train or val"),
+        ("image,labels\nimage.nii.gz,\n", "lacks an image, or labels, seeds or points"),
+        ("image,split\nimage.nii.gz,train\n", "no column labels or seeds or points"),
+        ("image,labels,split\nimage.nii.gz,sparse.nii.gz,val\n", "nothing to learn from"),
+        (
+            "image,labels,split\nimage.nii.gz,sparse.nii.gz,\nimage.nii.gz,sparse.nii.gz,val\n",
+            "learnt from and to be measured by",
+        ),
+    ):
+        table.write_text(wrong)
+        code, _, errors = run(*words)
+        assert code == 2
+        assert sentence in errors.replace("\n", " ")
 
 
 def test_sparsify_and_evaluate_chain(files, run):
@@ -194,7 +216,12 @@ def test_a_wrong_case_and_a_wrong_model_are_told(files, run):
     assert "model.json" in errors
 
 
-def test_the_demo_writes_all_it_promises(tmp_path, run):
+def test_the_demo_writes_all_it_promises(tmp_path, run, monkeypatch):
+    folder = tmp_path / "sample"
+    folder.mkdir()
+    sample = load_small_sample(folder, np.s_[28:68, 30:78, 24:64])  # `make demo` takes the whole
+    monkeypatch.setattr("napari_sparseseg.demo.load_sample", lambda: sample)
+    tmp_path = tmp_path / "demo"
     code, out, _ = run("demo", "--out", tmp_path, "--steps", 60, "--json")
     assert code == 0
     assert json.loads(out)["mean_dice"] > 0.8
