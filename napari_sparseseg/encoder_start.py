@@ -1,10 +1,11 @@
 """Starting a network from an encoder that has learnt elsewhere: what fits, and what is told of it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
 from napari_sparseseg.encoders import Encoder, copy_encoder, encoder_of
@@ -80,7 +81,9 @@ def take_over(
         )
     filled = {id(parameter) for name, parameter in inner.named_parameters() if name in report.used}
     names = frozenset(name for name, parameter in target.named_parameters() if id(parameter) in filled)
-    return TakenOver(report.sentence(describe_encoder(encoder)) + _compare(encoder.spacing, spacing), names)
+    return TakenOver(
+        report.sentence(describe_encoder(encoder)) + compare_spacings(encoder.spacing, spacing), names
+    )
 
 
 def describe_encoder(encoder: EncoderCheckpoint) -> str:
@@ -97,17 +100,20 @@ def describe_encoder(encoder: EncoderCheckpoint) -> str:
 
 def hash_encoder(encoder: EncoderCheckpoint | None) -> str:
     """Return a hash of an encoder's weights; empty for none."""
-    if encoder is None:
-        return ""
+    return "" if encoder is None else hash_weights(encoder.weights)
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """Return a hash of a network's weights."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(encoder.weights.items()):
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _compare(there: tuple[float, float, float], here: tuple[float, float, float]) -> str:
-    """Return a warning where voxels are much smaller or larger than those that were learnt from."""
+def compare_spacings(there: tuple[float, float, float], here: tuple[float, float, float]) -> str:
+    """Return a warning where voxels are much smaller or larger than those that were learnt from, else ""."""
     if all(1 / _LIKE <= a / b <= _LIKE for a, b in zip(there, here, strict=True)):
         return ""
     learnt, now = (" × ".join(f"{length:.3g}" for length in spacing) for spacing in (there, here))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_sparseseg.annotation import ClassTable
 from napari_sparseseg.cases import Region
 from napari_sparseseg.checkpoint import save_model
+from napari_sparseseg.cohort_requests import LabelledCase
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import (
     Event,
@@ -30,26 +31,26 @@ from napari_sparseseg.events import (
     Waiting,
 )
 from napari_sparseseg.image_labels import ImageLabel
-from napari_sparseseg.live_answer import FIRST_STEPS, choose_answer, slabs
+from napari_sparseseg.live_answer import SLAB_VOXELS, choose_answer, slabs
 from napari_sparseseg.live_classifier import LiveClassifier
-from napari_sparseseg.live_image import MORE_LABELS, LiveImage
+from napari_sparseseg.live_cohort import LiveCohort
+from napari_sparseseg.live_forecast import FORESEEN_REASON, LiveForecast
+from napari_sparseseg.live_image import LiveImage
 from napari_sparseseg.live_labels import LiveLabels
-from napari_sparseseg.live_lesson import check_round, give_lesson
+from napari_sparseseg.live_lesson import check_round, give_lesson, is_outgrown
 from napari_sparseseg.live_picture import LivePicture, edges_of
 from napari_sparseseg.live_preview import FittedPreview
-from napari_sparseseg.live_round import LiveRound, make_round
+from napari_sparseseg.live_round import LiveRound
 from napari_sparseseg.live_start import LiveStart
 from napari_sparseseg.live_state import LiveState
 from napari_sparseseg.networks import choose_device
 from napari_sparseseg.regions import contains, find_region, thin_box
 from napari_sparseseg.settings import LIVE_TRAINING, InferenceConfig, NetworkConfig, TrainingConfig
 
-_SLAB_VOXELS = 150_000
 _LEAST_MARGIN = 8  # voxels between labelled foreground and the region's border
 _VIEW_SECONDS = 1.5
 _REST_SECONDS = 2.0
 _LESSON_SECONDS = 10.0
-_TOO_FEW = "Paint a few strokes of background and of at least one more class."
 _DONE = "The network has learnt what these labels teach; correct it where it is wrong and it goes on."
 
 
@@ -98,8 +99,7 @@ class LiveSession:
         self._view_due = self._pass_due = self._lesson_due = self._state_due = False
         self._rough = False  # whether the picture still lacks its random walk
         self._viewed = self._passed = self._taught = -math.inf
-        self._pass_seconds = 0.0
-        self._steps_shown = 0
+        self._pass_seconds, self._steps_shown = 0.0, 0
         self._refresh: Generator[Event, None, None] | None = None
         self._lesson: Generator[Event, None, None] | None = None
         self._classifier = LiveClassifier(
@@ -107,6 +107,8 @@ class LiveSession:
         )
         self._round: LiveRound | None = None
         self._rounds = 0
+        self._forecast = LiveForecast(self._image, self._picture)
+        self._cohort = LiveCohort()
         if state_folder is not None:
             self.keep_state(state_folder)
 
@@ -124,6 +126,7 @@ class LiveSession:
         self._classifier.configure(training.seed, training.held_out_share)
         anew = self._round is not None and (network, training) != (self._network, self._training)
         self._training, self._network, self._inference = training, network, inference
+        self._ask_start()
         if anew:
             self.restart()
 
@@ -142,20 +145,9 @@ class LiveSession:
         self._labels.change(number, voxels, values, source)
 
     def label_image(self, labels: tuple[ImageLabel, ...], outside: str) -> None:
-        """Take these for all image-level labels of the image, in this round and in later ones.
+        """Take these for all image-level labels, as `LiveLabels.label_image` does, in all rounds from now on.
 
-        Parameters
-        ----------
-        labels
-            Of rows of the table set last, and then of the same classes whatever rows they get; those of a
-            row that there is not are left out until there is.
-        outside
-            As `settings.ClassifierConfig` has it.
-
-        Raises
-        ------
-        InputError
-            If slices lie outside the volume; then nothing has changed.
+        `outside` is as `settings.ClassifierConfig` has it.
         """
         self._labels.label_image(labels, outside_absent=outside == "absent")
         if self._round is not None:
@@ -174,23 +166,28 @@ class LiveSession:
         self._running = running
 
     def start_from(self, folder: Path | None) -> None:
-        """Let networks start from the encoder in `folder`, None for random weights; learn anew if it changes.
+        """Let networks start from what is in `folder`, as `LiveStart.choose` does; learn anew if it changes.
 
-        Raises
-        ------
-        InputError
-            If it cannot be read, or is of other channels; then they start from random weights.
+        A whole network is asked about the image at once, and its answer shown until labels teach more.
         """
         before = self._start.chosen
         try:
             self._start.choose(folder, self._image.channels)
         finally:
-            if self._round is not None and self._start.chosen != before:
+            self._ask_start()
+            if self._start.chosen != before and self._round is not None:
                 self.restart()
+
+    def _ask_start(self) -> None:
+        self._forecast.ask(self._start.model_for(self._labels.table), self._inference)
+
+    def learn_from(self, cases: tuple[LabelledCase, ...]) -> None:
+        """Let the network learn from these cases, too, in place of those told before."""
+        self._cohort.tell(cases)
 
     def restart(self) -> None:
         """Forget the network; learn anew from the labels."""
-        self._round, self._refresh, self._lesson = None, None, None
+        self._round = self._refresh = self._lesson = None
         self._pass_due = True
         self._state.forget()
 
@@ -238,7 +235,7 @@ class LiveSession:
                 yield from self._state.save_quietly(self._round)
             fitted = self._classifier.fitted
             if fitted is None:
-                yield Waiting(_TOO_FEW)
+                yield from self._forecast.show()
             elif self._view_due:
                 yield from self._show_view(fitted)
             else:
@@ -251,9 +248,10 @@ class LiveSession:
         self._refresh = None
         if self._round is not None and self._round.table.mask_values != labels.table.mask_values:
             self._round = None  # it has no channel for the new class
+        self._ask_start()
         if labels.count_classes() < 2:
             self._classifier.fitted = self._lesson = None
-            yield from self._picture.clear()
+            yield from self._forecast.clear()
         else:
             yield from self._choose_region()
             if self._round is not None:
@@ -266,10 +264,11 @@ class LiveSession:
     def _choose_region(self) -> Generator[Event, None, None]:
         """Look only at the labelled foreground and a margin."""
         annotation = self._labels.annotation
-        if self._round is None and self._image.follow(annotation):
+        if self._round is None and self._start.normalise(self._image, self._labels):
             yield from self._classifier.look_at(self._image.normalised, self._region)
-        wanted = find_region(annotation)
-        closest = find_region(annotation, _LEAST_MARGIN)
+        looked_at = self._forecast.join(annotation)
+        wanted = find_region(looked_at)
+        closest = find_region(looked_at, _LEAST_MARGIN)
         if self._wanted is None or (wanted != self._wanted and not contains(self._region, closest)):
             self._wanted = wanted
             yield from self._move_to(wanted)
@@ -303,12 +302,23 @@ class LiveSession:
         elif self._lesson is not None:
             event = next(self._lesson, None)
             self._lesson = None if event is None else self._lesson
-        elif not self._learns:
-            event = Waiting(_DONE if self._running else "")
+        else:
+            yield from self._use_moment()
         if event is not None:
             yield event
         if self._learns:
             yield from self._train()
+
+    def _use_moment(self) -> Generator[Event, None, None]:
+        """Do a little of what can wait, or wait."""
+        if self._forecast.is_due:
+            yield from self._forecast.advance()
+            if self._forecast.is_made:
+                yield from self._choose_region()  # it may have found more than is labelled
+                self._classifier.fit(self._region)
+                self._pass_due = self._lesson_due = True
+        elif not self._learns:
+            yield Waiting(_DONE if self._running else "")
 
     @property
     def _learns(self) -> bool:
@@ -318,7 +328,8 @@ class LiveSession:
         self._view_due = False
         self._viewed = time.monotonic()
         axis, index = self._view
-        if self._region[axis].start <= index < self._region[axis].stop:
+        foreseen = self._forecast.holds(self._round)  # then the whole region is soon shown
+        if not foreseen and self._region[axis].start <= index < self._region[axis].stop:
             box = thin_box(self._region, axis, index)
             shown, _ = choose_answer(self._round, self._classifier.choice)
             answer = self._classifier.answer(fitted, self._region, self._round, shown)
@@ -332,7 +343,7 @@ class LiveSession:
         if learner is None or learner.steps == self._steps_shown:
             return False
         rested = time.monotonic() - self._passed > max(2 * self._pass_seconds, _REST_SECONDS)
-        return not self._learns or (rested and learner.steps >= FIRST_STEPS)
+        return not self._learns or (rested and learner.steps >= learner.speaks_from)
 
     def _pass(self, fitted: FittedPreview) -> Generator[Event, None, None]:
         """Refresh the region, outward from the visible slice; right after a stroke without random walks."""
@@ -344,10 +355,14 @@ class LiveSession:
         answer, region = self._classifier.answer(fitted, self._region, self._round, shown), self._region
         axis, index = self._view
         first = index if axis == 0 else (region[0].start + region[0].stop) // 2
-        for box in slabs(region, first, _SLAB_VOXELS):
-            probabilities = answer.walked(box, 0) if walk else answer.plain(box)
-            yield self._picture.write(box, probabilities, shown)
-        self._picture.clean(region, self._inference)
+        if self._forecast.holds(self._round):
+            shown, reason = "network", FORESEEN_REASON
+            yield self._forecast.show_in(region)
+        else:
+            for box in slabs(region, first, SLAB_VOXELS):
+                probabilities = answer.walked(box, 0) if walk else answer.plain(box)
+                yield self._picture.write(box, probabilities, shown)
+            self._picture.clean(region, self._inference)
         self._pass_seconds, self._passed = time.monotonic() - started, time.monotonic()
         yield PictureCompleted(shown, reason, edges_of(region))
         larger = self._picture.find_larger(region)
@@ -357,11 +372,12 @@ class LiveSession:
             self._pass_due = self._lesson_due = True
 
     def _train(self) -> Generator[Event, None, None]:
-        if self._round is None or self._needs_new_round(self._round):
+        if self._round is None or is_outgrown(self._round, self._classifier, self._labels):
             yield from self._begin_round()
         learner = self._round
         if learner is None:
             return
+        yield from self._cohort.give(learner)
         try:
             loss = learner.step()
         except FloatingPointError:
@@ -371,28 +387,20 @@ class LiveSession:
             return
         yield StepDone(learner.steps, loss, learner.progress)
         if learner.check_due:
-            yield from self._check(learner)
+            changed = yield from check_round(learner, self._classifier, self._labels, self._region)
+            if changed is not None:
+                self._pass_due |= changed
+                self._lesson_due |= changed or not learner.measuring
         rested = time.monotonic() - self._viewed > _VIEW_SECONDS
-        if learner.steps >= FIRST_STEPS and rested and not self._inference.cleans:  # a slice alone cannot be
-            self._view_due = True
-
-    def _needs_new_round(self, learner: LiveRound) -> bool:
-        """Tell whether the labels have doubled since some were held out: only a new network is unbiased."""
-        if learner.measuring or self._training.held_out_share == 0 or self._classifier.slices < 2:
-            return False
-        return int((self._labels.annotation > 0).sum()) >= MORE_LABELS * learner.labelled_at_start
+        if learner.steps >= learner.speaks_from and rested:
+            self._view_due |= not self._inference.cleans  # a slice alone cannot be
 
     def _begin_round(self) -> Generator[Event, None, None]:
         labels, self._round = self._labels, None
         image, (saved, problem) = self._image, self._state.read_normalisation()
-        if image.normalise(saved or image.fit(labels.annotation)):
+        if image.normalise(self._start.normalisation(labels.table) or saved or image.fit(labels.annotation)):
             yield from self._classifier.look_at(image.normalised, self._region)
-        encoder, unfit = self._start.encoder_for(self._network, image.channels)
-        learner = make_round(
-            image=image.normalised, normalisation=image.normalisation, spacing=image.spacing,
-            region=self._region, annotation=labels.annotation, sources=labels.sources, table=labels.table,
-            config=self._training, network_config=self._network, presence=labels.presence, encoder=encoder,
-        )  # fmt: skip
+        learner, unfit = self._start.begin(image, labels, self._region, self._training, self._network)
         problem = problem or self._state.restore(learner, labels)
         taken = "" if learner.steps else learner.encoder_taken
         yield from map(Noted, filter(None, (unfit, problem, taken)))
@@ -408,12 +416,5 @@ class LiveSession:
 
     def _teach(self, fitted: FittedPreview, learner: LiveRound) -> Generator[Event, None, None]:
         self._lesson_due, self._taught = False, time.monotonic()
-        first = self._view[1] if self._view[0] == 0 else 0
-        boxes = slabs(self._region, first, _SLAB_VOXELS)
-        yield from give_lesson(learner, self._classifier, self._labels, fitted, self._region, boxes)
-
-    def _check(self, learner: LiveRound) -> Generator[Event, None, None]:
-        changed = yield from check_round(learner, self._classifier, self._labels, self._region)
-        if changed is not None:
-            self._pass_due |= changed
-            self._lesson_due |= changed or not learner.measuring
+        looked = (self._labels, self._forecast, self._region, self._view)
+        yield from give_lesson(learner, self._classifier, fitted, *looked)

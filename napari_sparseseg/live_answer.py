@@ -19,8 +19,8 @@ from napari_sparseseg.segmentation import choose_shown
 WALK_MARGIN = 5
 """Slices on either side that a random walk in a slab takes into account."""
 
-FIRST_STEPS = 100
-"""Before, the network says nothing of worth."""
+SLAB_VOXELS = 150_000
+"""Of the slabs in which a region is answered for, so that other work comes in between."""
 
 _NAMES = {"network": "the network", "preview": "the instant preview", "both": "network and preview together"}
 _WALKED_VOXELS = 2_000_000  # of a larger slab the user would wait for
@@ -93,8 +93,10 @@ def choose_answer(learner: LiveRound | None, choice: PreviewChoice) -> tuple[str
     """Return whose answer to show, "preview", "network" or "both", and why in a sentence."""
     if learner is None or learner.steps == 0:
         return "preview", f"the instant preview ({choice.name}): no network has learnt yet"
-    if not learner.scores and learner.steps < FIRST_STEPS:
+    if not learner.scores and learner.steps < learner.speaks_from:
         return "preview", f"the instant preview ({choice.name}): the network has only begun to learn"
+    if not learner.scores and learner.is_taught:
+        return "network", "the project's network: no labels of this image were kept aside to compare by yet"
     shown = choose_shown(learner.scores, preview=True, steps=learner.steps)
     if "both" not in learner.scores:
         return shown, f"{_NAMES[shown]}: too few labels to keep some aside and compare"

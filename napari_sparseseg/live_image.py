@@ -17,7 +17,7 @@ class LiveImage:
     Parameters
     ----------
     intensities
-        ``(C, Z, Y, X)`` as read, finite.
+        ``(C, Z, Y, X)`` as read, finite; an attribute, too.
     spacing
         Voxel size in mm ``(Z, Y, X)``.
 
@@ -33,22 +33,22 @@ class LiveImage:
         self.spacing = spacing
         self.normalisation = Normalisation((None,) * intensities.shape[0])
         self.normalised = intensities
-        self._intensities = intensities
+        self.intensities = intensities
         self._windowed = 0  # labelled foreground voxels that the window of a CT was fitted to
 
     @property
     def shape(self) -> Triple:
         """Voxels ``(Z, Y, X)``."""
-        return to_triple(self._intensities.shape[1:])
+        return to_triple(self.intensities.shape[1:])
 
     @property
     def channels(self) -> int:
         """Number of channels."""
-        return int(self._intensities.shape[0])
+        return int(self.intensities.shape[0])
 
     def prepare(self) -> None:
         """Normalise for the first time."""
-        self.normalised = self.normalisation.apply(self._intensities)
+        self.normalised = self.normalisation.apply(self.intensities)
 
     def normalise(self, normalisation: Normalisation) -> bool:
         """Normalise in this way from now on; tell whether that is another one than before."""
@@ -60,7 +60,7 @@ class LiveImage:
 
     def fit(self, annotation: NDArray[np.uint8]) -> Normalisation:
         """Return the normalisation that suits these labels: the window of a CT is that of labelled organs."""
-        return fit_normalisation([self._intensities], [annotation])
+        return fit_normalisation([self.intensities], [annotation])
 
     def follow(self, annotation: NDArray[np.uint8]) -> bool:
         """Fit the normalisation to labels that are fewer or many more than last; tell whether it changed."""

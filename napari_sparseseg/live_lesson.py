@@ -1,13 +1,15 @@
 """What the instant preview tells the network of a live session, and how the two are measured."""
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 
 from napari_sparseseg.cases import Region
 from napari_sparseseg.events import Event, HeldOutScored, WindowDone
-from napari_sparseseg.live_answer import score_held_out
+from napari_sparseseg.live_answer import SLAB_VOXELS, score_held_out, slabs
 from napari_sparseseg.live_classifier import LiveClassifier
+from napari_sparseseg.live_forecast import LiveForecast
+from napari_sparseseg.live_image import MORE_LABELS
 from napari_sparseseg.live_labels import LiveLabels
 from napari_sparseseg.live_preview import FittedPreview
 from napari_sparseseg.live_round import LiveRound
@@ -16,12 +18,16 @@ from napari_sparseseg.live_round import LiveRound
 def give_lesson(
     learner: LiveRound,
     classifier: LiveClassifier,
-    labels: LiveLabels,
     fitted: FittedPreview,
+    labels: LiveLabels,
+    forecast: LiveForecast,
     region: Region,
-    boxes: Sequence[Region],
+    view: tuple[int, int],
 ) -> Generator[Event, None, None]:
-    """Show the network the confident voxels of a preview that has not seen what is held out.
+    """Show the network what is confidently known beside labels, by whoever has not seen what is held out.
+
+    That is the preview; but a network that knew the classes when it began is reminded of what it said then,
+    away from where labels contradict it, until the preview is measured to be better.
 
     Parameters
     ----------
@@ -31,11 +37,17 @@ def give_lesson(
         The preview; another one is fitted where it has seen labels that the network must not know.
     labels
         All labels.
+    forecast
+        What the network said.
     region
         The box looked at.
-    boxes
-        Its parts in the order in which to show them.
+    view
+        Axis and index of the slice that the user looks at: the preview answers from there on.
     """
+    scores = learner.scores
+    if learner.is_taught and forecast.is_made and scores.get("preview", 0) <= scores.get("network", 1):
+        learner.remind(forecast.recall(labels.annotation, region))
+        return
     if learner.measuring:
         partial = classifier.fit_without(learner.held_out, region)
         if partial is None:
@@ -43,9 +55,17 @@ def give_lesson(
         fitted = partial
     answer = classifier.answer(fitted, region, None, "preview")
     answer = replace(answer, annotation=learner.without_held_out(labels.annotation))
+    boxes = slabs(region, view[1] if view[0] == 0 else 0, SLAB_VOXELS)
     for done, box in enumerate(boxes, start=1):
         learner.teach(box, answer.walked(box, 0) if classifier.walked else answer.plain(box))
         yield WindowDone(done, len(boxes))
+
+
+def is_outgrown(learner: LiveRound, classifier: LiveClassifier, labels: LiveLabels) -> bool:
+    """Tell whether the labels have doubled since some were held out: only a new network is unbiased."""
+    if learner.measuring or learner.config.held_out_share == 0 or classifier.slices < 2:
+        return False
+    return int((labels.annotation > 0).sum()) >= MORE_LABELS * learner.labelled_at_start
 
 
 def check_round(

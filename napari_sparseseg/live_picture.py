@@ -1,6 +1,7 @@
 """The picture of a live session: the shared arrays that the viewer shows."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,15 @@ class LivePicture:
         unsure[self._labels.annotation[box] > 0] = 0
         self._uncertainty[box] = unsure.clip(0, 255).astype(np.uint8)
         return PictureChanged(edges_of(box), shown)
+
+    def write_channels(
+        self, box: Region, channels: NDArray[np.uint8], uncertainty: NDArray[np.floating[Any]]
+    ) -> PictureChanged:
+        """Show class channels in `box`, 0 = background, and their uncertainty, 0 to 1."""
+        self._write_values(box, self._labels.values()[channels])
+        labelled = self._labels.annotation[box] > 0
+        self._uncertainty[box] = np.where(labelled, 0, (uncertainty * 255).clip(0, 255)).astype(np.uint8)
+        return PictureChanged(edges_of(box), "network")
 
     def _write_values(self, box: Region, values: NDArray[np.uint8]) -> None:
         labels = self._labels

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,31 +15,29 @@ from napari_sparseseg.annotation import (
     ClassTable,
     choose_held_out,
     split_by_slices,
-    weigh_sources,
     without_weak_labels,
 )
-from napari_sparseseg.cases import Case, Region, balance_classes
+from napari_sparseseg.case_arrays import move_arrays
+from napari_sparseseg.cases import Region
 from napari_sparseseg.checkpoint import Model, read_tensors, write_tensors
 from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint
-from napari_sparseseg.encoder_start import hash_encoder, take_over
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.image_labels import Presence
 from napari_sparseseg.inference import PlacedNetwork, predict_box
-from napari_sparseseg.learner import Gentleness, Learner, with_prefix
+from napari_sparseseg.learner import Learner, with_prefix
+from napari_sparseseg.live_arrays import LiveArrays
+from napari_sparseseg.live_network import begin_network, go_on_with
 from napari_sparseseg.networks import (
     NetworkPlan,
     Precision,
     build_network,
     choose_device,
     choose_precision,
-    default_patch_voxels,
-    plan_network,
     to_triple,
     with_smaller_patch,
 )
 from napari_sparseseg.normalisation import Normalisation
 from napari_sparseseg.patch_step import take_step
-from napari_sparseseg.preview import CONFIDENT
 from napari_sparseseg.regions import relative
 from napari_sparseseg.round_state import check_voxels, describe_round, is_state_of
 from napari_sparseseg.sampling import PatchSampler, TrainingArrays
@@ -50,10 +49,9 @@ HORIZON = 500
 _BACK_TO = 0.3  # of the schedule, when labels change
 _FOCUS_DRAWS = 24
 _ANYWHERE = 0.3
-_CPU_PATCH_VOXELS = 48**3  # more and smaller steps learn faster in the first minute
+_OWN_SHARE = 0.25  # of the patches at least, where there are many other cases
 _LASTING_SHARE = 0.15
 _CHECK_STEPS = 50
-_THICK_SLICES = 3.0
 
 
 class LiveRound:
@@ -83,13 +81,19 @@ class LiveRound:
         What image-level labels say of the whole volume.
     encoder
         What the network starts from, if `encoder_start.check_encoder` lets it pass; None: random weights.
+    initial
+        A network of the same classes, channels and settings to go on with; then no encoder is needed.
 
     Attributes
     ----------
     presence
         May be changed at any time.
     encoder_taken
-        What became of the encoder, in words.
+        What became of the encoder, or is to be told of the network to go on with, in words.
+    is_taught
+        Whether the network knew the classes when it began.
+    speaks_from
+        Steps before which its answers are not worth showing.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class LiveRound:
         network_config: NetworkConfig,
         presence: Presence | None = None,
         encoder: EncoderCheckpoint | None = None,
+        initial: Model | None = None,
     ) -> None:
         self.table = table
         self.presence = presence
@@ -116,25 +121,24 @@ class LiveRound:
         self.scored_at = 0
         self._schedule = 0
         self._spacing = spacing
-        self._channels = image.shape[0]
+        self._channels = int(image.shape[0])
         self._whole = to_triple(image.shape[1:])
         self._random = np.random.default_rng(config.seed)
         torch.manual_seed(config.seed)
         self._device = choose_device(config.device)
-        self._position = max(spacing) > _THICK_SLICES * min(spacing)
-        usual = default_patch_voxels(self._device)
-        voxels = config.patch_voxels or (usual if self._device.type == "cuda" else _CPU_PATCH_VOXELS)
-        shape = to_triple(edge.stop - edge.start for edge in region)
-        self._plan = plan_network(shape, spacing, network_config, voxels)
-        network = self._new_network()
+        self._others: tuple[TrainingArrays, ...] = ()
+        self.is_taught = initial is not None
+        if initial is None:
+            shape = to_triple(edge.stop - edge.start for edge in region)
+            began = begin_network(shape, self._channels, len(table), spacing, config, network_config, encoder)
+        else:
+            began = go_on_with(initial, spacing, config)
+        self._plan, self._position, self._gently = began.plan, began.position, began.gently
+        self.encoder_taken, self._start_hash = began.encoder_taken, began.encoder_hash
+        self.speaks_from = began.speaks_from
         channels = self._channels + 3 * self._position
-        precision = choose_precision(config.precision, network, self._plan, channels, self._device)
-        self.encoder_taken, self._gently, self._encoder_hash = "", None, hash_encoder(encoder)
-        if encoder is not None:
-            taken = take_over(encoder, network, self._plan, spacing)
-            self.encoder_taken = taken.sentence
-            self._gently = Gentleness(taken.names, config.encoder_rate, config.encoder_share)
-        self._learner = self._new_learner(network, precision)
+        precision = choose_precision(config.precision, began.network, self._plan, channels, self._device)
+        self._learner = self._new_learner(began.network, precision)
         self._began = time.monotonic()
         strong = without_weak_labels(annotation, sources)
         held_out = choose_held_out([strong], config.held_out_share, self._random)[0]
@@ -144,6 +148,16 @@ class LiveRound:
         self.labelled_at_start = labelled
         self._placed: PlacedNetwork | None = None
         self.set_region(image, region, annotation, sources)
+
+    @property
+    def channels(self) -> int:
+        """Number of the image's channels."""
+        return self._channels
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm ``(Z, Y, X)`` that it learns at."""
+        return self._spacing
 
     @property
     def held_out(self) -> NDArray[np.int64]:
@@ -181,13 +195,7 @@ class LiveRound:
         sources: NDArray[np.uint8],
     ) -> None:
         """Learn inside another box from now on; the arrays are those of the whole volume."""
-        part = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *region)])).to(self._device)
-        shape = to_triple(part.shape[1:])
-        self._region = region
-        self._image = part
-        self._labels = torch.zeros(shape, dtype=torch.uint8, device=self._device)
-        self._weights = torch.zeros(shape, dtype=torch.float16, device=self._device)
-        self._taught = torch.zeros(shape, dtype=torch.uint8, device=self._device)
+        self._own = LiveArrays(image, region, self._spacing, self._device)
         self._lay_out(annotation, sources)
 
     def learn(
@@ -201,52 +209,45 @@ class LiveRound:
         self._units = [unit for unit in self._units if not np.isin(unit, fresh).any()]
         self._lay_out(annotation, sources)
         labelled_anew = fresh[annotation.reshape(-1)[fresh] > 0]
-        position = np.array(np.unravel_index(labelled_anew, self._whole)).T
-        low, shape = [edge.start for edge in self._region], self._labels.shape
-        position = position - low
-        inside = ((position >= 0) & (position < shape)).all(1)
-        voxels = np.ravel_multi_index(tuple(position[inside].T), shape)
-        self._sampler.focus(0, voxels.astype(np.int64), _FOCUS_DRAWS)
+        self._sampler.focus(0, self._own.find_inside(labelled_anew), _FOCUS_DRAWS)
         self._schedule = min(self._schedule, round(_BACK_TO * (self.config.steps or HORIZON)))
 
     def _lay_out(self, annotation: NDArray[np.uint8], sources: NDArray[np.uint8]) -> None:
-        kept = self.without_held_out(annotation)
-        part = np.ascontiguousarray(kept[self._region])
+        region = self._own.region
+        part = np.ascontiguousarray(self.without_held_out(annotation)[region])
         if not part.any():  # the others were erased
             self._units = []
-            part = np.ascontiguousarray(annotation[self._region])
-        self._classes_balanced = balance_classes([Case(_NO_IMAGE, self._spacing, part)], len(self.table))
-        balanced = self._classes_balanced.numpy()[part] * weigh_sources(
-            sources[self._region], self.config.seeding
-        )
-        self._labels.copy_(torch.from_numpy(part))
-        self._weights.copy_(torch.from_numpy(balanced))
-        self._taught[self._labels > 0] = 0
-        self._classes_balanced = self._classes_balanced.to(self._device)
-        self._gather()
-
-    def _gather(self) -> None:
-        start = to_triple(edge.start for edge in self._region)
-        self._arrays = TrainingArrays(
-            self._image, self._labels, self._weights, self._taught, self._spacing, start, self._whole
-        )
+            part = np.ascontiguousarray(annotation[region])
+        self._own.lay_out(part, sources[region], len(self.table), self.config.seeding)
         self._make_sampler()
 
     def _make_sampler(self) -> None:
         flips = self.config.allow_flips
         anywhere = _ANYWHERE if self.config.preview_weight else 0.0
+        arrays = [self._own.gather(self.presence), *self._others]
         self._sampler = PatchSampler(
-            [self._arrays], self._plan.patch, self._random, flips=flips, anywhere=anywhere
-        )
+            arrays, self._plan.patch, self._random, flips=flips, anywhere=anywhere,
+            first=_OWN_SHARE if len(self._others) * _OWN_SHARE > 1 else 0.0,
+        )  # fmt: skip
+
+    def learn_beside(self, others: Sequence[TrainingArrays]) -> None:
+        """Learn from these cases, too, from now on; they are prepared as the image is."""
+        try:
+            self._others = tuple(move_arrays(case, self._device) for case in others)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            self._others = tuple(others)  # patches are cut on the CPU
+        before = self._sampler
+        self._make_sampler()
+        self._sampler.take_focus(before)
 
     def teach(self, box: Region, probabilities: NDArray[np.float32]) -> None:
         """Let the preview's confident voxels in `box`, a part of the region, be labels of lower weight."""
-        box = relative(box, self._region)
-        sure = probabilities.max(0) > CONFIDENT
-        taught = torch.from_numpy(np.where(sure, probabilities.argmax(0) + 1, 0).astype(np.uint8))
-        taught = taught.to(self._device)
-        taught[self._labels[box] > 0] = 0
-        self._taught[box] = taught
+        self._own.teach(box, probabilities)
+
+    def remind(self, known: NDArray[np.uint8]) -> None:
+        """Let these ``(Z, Y, X)`` values of the region, 0 for none, be all labels of lower weight."""
+        self._own.remind(known)
 
     def step(self) -> float:
         """Take one step and return its loss; where a GPU's memory is too small, a smaller one.
@@ -258,9 +259,9 @@ class LiveRound:
         """
         while True:
             try:
-                arrays = replace(self._arrays, presence=self.presence)
+                arrays = [self._own.gather(self.presence), *self._others]
                 loss = take_step(
-                    self._learner, self._sampler, [arrays], self._plan.patch, self._classes_balanced,
+                    self._learner, self._sampler, arrays, self._plan.patch, self._own.class_weights,
                     self.config, position=self._position, progress=self.progress,
                 )  # fmt: skip
                 break
@@ -286,19 +287,18 @@ class LiveRound:
         self._device = torch.device("cpu")
         self._learner = self._learner.on_cpu()
         self._placed = None
-        self._image, self._labels = self._image.cpu(), self._labels.cpu()
-        self._weights, self._taught = self._weights.cpu(), self._taught.cpu()
-        self._classes_balanced = self._classes_balanced.cpu()
-        self._gather()
+        self._own.move(self._device)
+        self._others = tuple(move_arrays(case, self._device) for case in self._others)
+        self._make_sampler()
 
     def predict(self, box: Region) -> NDArray[np.float32]:
         """Return ``(K, …)`` class probabilities in `box`, a part of the region in the volume's voxels."""
         try:
-            return self._predict(relative(box, self._region))
+            return self._predict(relative(box, self._own.region))
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             self._go_to_cpu()
-            return self._predict(relative(box, self._region))
+            return self._predict(relative(box, self._own.region))
 
     def _predict(self, box: Region) -> NDArray[np.float32]:
         if self._placed is None:
@@ -309,8 +309,7 @@ class LiveRound:
             self._placed = PlacedNetwork(
                 network, self._plan, self._device, precision, self._position, len(self.table)
             )
-        start = to_triple(edge.start for edge in self._region)
-        return predict_box(self._placed, self._image, box, start, self._whole)
+        return predict_box(self._placed, self._own.image, box, self._own.start, self._whole)
 
     @property
     def check_due(self) -> bool:
@@ -335,7 +334,7 @@ class LiveRound:
         summary = {
             "steps": self.steps,
             "seconds": round(time.monotonic() - self._began, 1),
-            "labelled_voxels": int((self._labels > 0).sum()),
+            "labelled_voxels": int((self._own.labels > 0).sum()),
             "held_out_dice": self.scores,
             "held_out_measured_at_step": self.scored_at,
             "settings": self.config.to_json(),
@@ -401,7 +400,7 @@ class LiveRound:
     def _fingerprint(self) -> dict[str, Any]:
         return describe_round(
             self.table, self._channels, self._whole, self._spacing, self.network_config, self.config,
-            self.normalisation, self._encoder_hash,
+            self.normalisation, self._start_hash,
         )  # fmt: skip
 
 
@@ -411,6 +410,3 @@ def make_round(**data: Any) -> LiveRound:
         return LiveRound(**data)
     except torch.cuda.OutOfMemoryError:
         return LiveRound(**{**data, "config": replace(data["config"], device="cpu")})
-
-
-_NO_IMAGE = np.zeros((1, 1, 1, 1), np.float32)

@@ -167,11 +167,11 @@ def test_labels_held_out_are_not_learnt_until_they_are_painted_anew():
     learner = live.session._round
     held_out = learner.held_out
     assert len(held_out)
-    assert not learner._labels.reshape(-1)[held_out].any()
+    assert not learner._own.labels.reshape(-1)[held_out].any()
     again = held_out[:30]
     live.paint(again, live.truth.reshape(-1)[again] + 1)
     live.until(StrokeLearnt)
-    assert (learner._labels.reshape(-1)[again].numpy() == live.truth.reshape(-1)[again] + 1).all()
+    assert (learner._own.labels.reshape(-1)[again].numpy() == live.truth.reshape(-1)[again] + 1).all()
 
 
 def test_a_pause_keeps_the_state_and_a_later_session_goes_on(tmp_path):
@@ -390,7 +390,7 @@ def taught_by(truth_of_held_out):
     live.session._lesson = live.session._teach(live.session._classifier.fitted, learner)
     for _ in live.session._lesson:
         pass
-    taught = learner._taught.numpy().copy()
+    taught = learner._own.taught.numpy().copy()
     taught.reshape(-1)[held_out] = 0
     partial = live.session._classifier.fit_without(learner.held_out, live.session._region)
     rows = np.random.default_rng(0).normal(size=(50, partial.model.n_features_in_))
@@ -449,7 +449,7 @@ def test_a_fresh_stroke_is_drawn_first_and_the_learning_rate_rises():
     assert learner.progress < before
     case, voxels = learner._sampler._focus
     assert (case, learner._sampler._focus_draws) == (0, 24)
-    assert (np.unravel_index(voxels, learner._labels.shape)[0] == 5 - live.session._region[0].start).all()
+    assert (np.unravel_index(voxels, learner._own.labels.shape)[0] == 5 - live.session._region[0].start).all()
 
 
 def test_the_visible_slice_follows_the_network(monkeypatch):
@@ -662,9 +662,9 @@ def test_without_seeding_seeds_are_as_good_as_unlabelled():
     live.until(StepDone)
     assert (live.session._labels.annotation[0] == 3).all()
     learner = live.session._round
-    part = learner._arrays.labels[0] == 3
-    weight = float(learner._classes_balanced[3]) * 0.6
-    np.testing.assert_allclose(learner._arrays.weights[0][part].float().numpy(), weight, rtol=1e-3)
+    part = learner._own.labels[0] == 3
+    weight = float(learner._own.class_weights[3]) * 0.6
+    np.testing.assert_allclose(learner._own.weights[0][part].float().numpy(), weight, rtol=1e-3)
 
 
 def test_without_seeding_seeds_alone_are_nothing_to_learn_from():
