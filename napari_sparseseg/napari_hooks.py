@@ -38,7 +38,7 @@ def read_layers(path: _Paths) -> list[LayerData]:
     InputError
         As `load_volume` does.
     """
-    return _image_layers(load_volume(path))
+    return image_layers(load_volume(path))
 
 
 def write_labels(path: str, data: NDArray[Any], attributes: dict[str, Any]) -> list[str]:
@@ -81,7 +81,8 @@ def open_sample_synthetic() -> list[LayerData]:
     return _sample_layers(*generate_case(seed=0))
 
 
-def _image_layers(volume: Volume) -> list[LayerData]:
+def image_layers(volume: Volume) -> list[LayerData]:
+    """Return one image layer for each channel of a volume."""
     layers: list[LayerData] = []
     for number, channel in enumerate(volume.data):
         name = volume.name if len(volume.data) == 1 else f"{volume.name} [{number}]"
@@ -103,7 +104,7 @@ def _sample_layers(volume: Volume, labels: NDArray[np.int32], table: Any) -> lis
     attributes = _placement(volume, f"{volume.name} truth")
     attributes["visible"] = False  # it is to be found, not seen
     attributes["metadata"]["class_table"] = table.to_json()
-    return [*_image_layers(volume), (labels, attributes, "labels")]
+    return [*image_layers(volume), (labels, attributes, "labels")]
 
 
 def _placement(volume: Volume, name: str) -> dict[str, Any]:

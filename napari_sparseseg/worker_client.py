@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import IO, Protocol
 
+from napari_sparseseg.cohort_requests import JudgeCases, PredictBatch, TrainCohort
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event
 from napari_sparseseg.messages import NO_SESSION, Message, encode, read_message
@@ -29,7 +30,10 @@ from napari_sparseseg.worker_process import WorkerProcess
 
 _LOGGER = logging.getLogger(__name__)
 _LEAVING_SECONDS = 2.0
-_BEGINNERS = (OpenImage, LabelBoxes, TrainClassifier, MapClass, Pretrain, ProbeEncoders)
+_BEGINNERS = (
+    OpenImage, LabelBoxes, TrainClassifier, MapClass, Pretrain, ProbeEncoders, TrainCohort, JudgeCases,
+    PredictBatch,
+)  # fmt: skip
 
 
 class Connection(Protocol):

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sparseseg.cohort_requests import JudgeCases, LearnFrom, PredictBatch, TrainCohort
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Event, Failed, ModelSaved, Waiting
 from napari_sparseseg.messages import NO_SESSION, Message
@@ -172,6 +173,27 @@ def open_probe_job(request: ProbeEncoders, resources: ExitStack) -> Job:
     return ProbeJob(_attach_image(request, resources), request)
 
 
+def open_cohort_job(request: TrainCohort, resources: ExitStack) -> Job:
+    """Begin a `cohort_job.TrainCohortJob`, which reads its images from files."""
+    from napari_sparseseg.cohort_job import TrainCohortJob
+
+    return TrainCohortJob(request)
+
+
+def open_judge_job(request: JudgeCases, resources: ExitStack) -> Job:
+    """Begin a `cohort_job.JudgeCasesJob`, which reads its images from files."""
+    from napari_sparseseg.cohort_job import JudgeCasesJob
+
+    return JudgeCasesJob(request)
+
+
+def open_batch_job(request: PredictBatch, resources: ExitStack) -> Job:
+    """Begin a `batch_job.BatchJob`, which reads its images from files."""
+    from napari_sparseseg.batch_job import BatchJob
+
+    return BatchJob(request)
+
+
 def _attach_image(
     request: LabelBoxes | TrainClassifier | MapClass | Pretrain | ProbeEncoders, resources: ExitStack
 ) -> NDArray[np.float32]:
@@ -202,6 +224,7 @@ LIVE_ACTIONS: Mapping[type, Action] = {
     Train: lambda session, asked: session.train(asked.running),
     Restart: lambda session, asked: session.restart(),
     StartFrom: lambda session, asked: session.start_from(Path(asked.folder) if asked.folder else None),
+    LearnFrom: lambda session, asked: session.learn_from(asked.cases),
     SetClasses: lambda session, asked: session.set_classes(asked.table),
     LabelImage: lambda session, asked: session.label_image(asked.labels, asked.outside),
     SaveModel: _save_model,
@@ -215,6 +238,9 @@ JOBS: Mapping[type, JobKind] = {
     MapClass: JobKind(open_map_job),
     Pretrain: JobKind(open_pretrain_job),
     ProbeEncoders: JobKind(open_probe_job),
+    TrainCohort: JobKind(open_cohort_job),
+    JudgeCases: JobKind(open_judge_job),
+    PredictBatch: JobKind(open_batch_job),
 }
 """Request that begins a job (and ends the one before) → the kind of job.
 
