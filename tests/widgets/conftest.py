@@ -21,6 +21,7 @@ from napari_sparseseg.events import (
     WorkerReady,
 )
 from napari_sparseseg.requests import OpenImage, Paint, SaveModel, Train
+from tests.widgets.viewer_reset import ViewerReset
 
 
 class InstantWorker:
@@ -99,6 +100,7 @@ def settle(seconds=0.0):
         QApplication.processEvents()
         if time.monotonic() >= end:
             return
+        time.sleep(0.002)
 
 
 @pytest.fixture(scope="session")
@@ -156,16 +158,41 @@ def told(monkeypatch):
     notification_manager.notification_ready.disconnect(take)
 
 
-@pytest.fixture
-def viewer():
-    """A viewer that leaves nothing behind."""
+@pytest.fixture(scope="session")
+def _shared_viewer(_application):
+    """The viewer that tests use one after the other, and how it was at first."""
     import napari
-    from qtpy.QtWidgets import QApplication
+
+    made = napari.Viewer(show=False)
+    made.add_image(np.zeros((2, 3, 4)))  # what napari makes with the first layer belongs to a fresh viewer
+    made.add_labels(np.zeros((2, 3, 4), np.uint8)).mode = "paint"
+    settle()
+    fresh = ViewerReset(made)
+    gc.collect()
+    gc.freeze()
+    yield fresh
+    made.close()
+    settle()
+
+
+@pytest.fixture
+def viewer(_shared_viewer, coordinators):
+    """A viewer that leaves nothing behind; it is another's afterwards, so that it must not be closed."""
+    yield _shared_viewer.viewer
+    for coordinator in coordinators:
+        coordinator.close()
+    _shared_viewer.restore()
+
+
+@pytest.fixture
+def own_viewer():
+    """A viewer of the test's own, for a test that ends it."""
+    import napari
 
     made = napari.Viewer(show=False)
     yield made
     made.close()
-    QApplication.processEvents()
+    settle()
 
 
 @pytest.fixture
@@ -175,22 +202,26 @@ def workers():
 
 
 @pytest.fixture
-def make_coordinator(projects, workers):
+def coordinators():
+    """All coordinators that were made."""
+    return []
+
+
+@pytest.fixture
+def make_coordinator(projects, workers, coordinators):
     """Makes coordinators with instant workers; all are closed in the end."""
     from napari_sparseseg.widgets.coordinator import Coordinator
-
-    made = []
 
     def make_worker(*callbacks, dispatch):
         workers.append(InstantWorker(*callbacks, dispatch=dispatch))
         return workers[-1]
 
     def make(viewer):
-        made.append(Coordinator(viewer, make_worker=make_worker))
-        return made[-1]
+        coordinators.append(Coordinator(viewer, make_worker=make_worker))
+        return coordinators[-1]
 
     yield make
-    for coordinator in made:
+    for coordinator in coordinators:
         coordinator.close()
 
 

@@ -57,6 +57,8 @@ def main():
     dock = SparseSegmentationDock(viewer, make_coordinator)
     viewer.window.add_dock_widget(dock, name="Sparse segmentation")
     coordinator, worker = dock.coordinator, workers[0]
+    gc.collect()
+    gc.freeze()  # napari makes a collection for each layer taken out
     random = np.random.default_rng(0)
 
     def open_volume(number):

@@ -1,6 +1,4 @@
-"""A process that paints and trains until it is killed; `test_survival` reads its log.
-
-    python painter.py LOG SEED
+"""A process that paints and trains until it is killed; `test_survival` starts it and reads its log.
 
 Each line of the log is JSON, on disk before the painter goes on: what it has just done.
 """
@@ -9,11 +7,9 @@ import hashlib
 import json
 import os
 import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 SHAPE = (16, 40, 44)
 
@@ -42,18 +38,28 @@ class Log:
         os.fsync(self._file)
 
 
-def main(path, seed):
-    """Restore what was not closed, or begin; then paint and train without end."""
+def main(path, seed, address):
+    """Restore what was not closed, or begin; then paint and train without end.
+
+    Workers come from the fork server at an address; new Pythons where that is empty.
+    """
     import napari
-    from robot import Robot
 
     from napari_sparseseg.events import StepDone, Waiting
+    from napari_sparseseg.widgets.coordinator import Coordinator
     from napari_sparseseg.widgets.dock import TrainDock
+    from napari_sparseseg.worker_client import WorkerClient
+    from tests.robot import Robot
+    from tests.widgets.fork_server import ForkedWorker
+
+    def make_coordinator(viewer):
+        connect = {"connect": partial(ForkedWorker, address)} if address else {}
+        return Coordinator(viewer, make_worker=partial(WorkerClient, **connect))
 
     log, random = Log(path), np.random.default_rng(seed)
     image, ball = make_image()
     viewer = napari.Viewer()
-    dock = TrainDock(viewer)
+    dock = TrainDock(viewer, make_coordinator)
     viewer.window.add_dock_widget(dock, name="Train")
     coordinator = dock.coordinator
     robot = Robot(viewer)
@@ -110,7 +116,3 @@ def main(path, seed):
 def worker_pid(place):
     """Return the process id of the worker."""
     return place.link._worker.pid
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

@@ -1,5 +1,7 @@
 """The whole loop as a user goes through it: a real window, a real worker, mouse and keyboard."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -9,9 +11,12 @@ from robot import Robot
 
 from napari_sparseseg.events import PictureChanged, PictureCompleted, StepDone
 from napari_sparseseg.volume import load_labels, load_volume
+from tests.small_sample import load_small_sample
 
 GREY, WHITE = 2, 3  # painted values
-SLICES = (38, 46, 54)
+SLICES = (6, 14, 22)
+STEPS = 160
+PART = np.s_[10:88, 16:100, 32:60]  # the whole sample takes five times as long
 
 
 class Loop:
@@ -84,8 +89,11 @@ def find_editor(dock):
 
 
 @pytest.fixture
-def loop(projects):
+def loop(projects, tmp_path, monkeypatch):
     import napari
+
+    sample = load_small_sample(tmp_path, PART)
+    monkeypatch.setattr("napari_sparseseg.sample_data.load_sample", lambda: sample)
 
     viewer = napari.Viewer()
     made = Loop(viewer)
@@ -118,10 +126,12 @@ def test_scribble_learn_correct_save(loop, tmp_path, told):
     assert {e.shown for e in loop.events if isinstance(e, PictureChanged)} == {"preview"}
 
     # the network learns and takes over
+    training = replace(session.training, steps=STEPS, patch_voxels=32**3)
+    loop.coordinator.predict.change_settings(training, session.network)
     loop.dock.show_panel("Train")
     robot.click(robot.find(QPushButton, "Start or pause learning"))
     assert session.running
-    loop.wait_for(StepDone, lambda event: event.step >= 150)
+    loop.wait_for(StepDone, lambda event: event.step >= 0.6 * STEPS)
     loop.wait_for(PictureCompleted, lambda event: event.shown in ("network", "both"))
     assert "held-out" in session.shown or "kept aside" in session.shown or "network" in session.shown
 

@@ -5,18 +5,25 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_sparseseg.project import Project, find_unfinished
+from tests.widgets.fork_server import ForkServer, fork, is_running, is_there
 from tests.widgets.painter import digest
 
-PAINTER = Path(__file__).parent / "painter.py"
+WINDOW_MODULES = (
+    "napari._qt.qt_viewer",
+    "napari.viewer",
+    "napari_sparseseg.widgets.dock",
+    "tests.robot",
+    "tests.widgets.painter",
+)
+WORKER_MODULES = ("torch", "napari_sparseseg.worker", "napari_sparseseg.live")
 RUNS = (0, 1)
 KILLS = 13  # of each process, over all runs
 DEADLINE = 120
@@ -25,12 +32,15 @@ DEADLINE = 120
 class Painter:
     """A painter process and what it has logged."""
 
-    def __init__(self, folder, seed):
+    def __init__(self, folder, seed, servers, *, forks_workers):
         self.log = folder / f"log-{seed}.jsonl"
-        environment = {**os.environ, "SPARSESEG_PROJECTS": str(folder / "projects"), "OMP_NUM_THREADS": "1"}
-        self.errors = (folder / f"errors-{seed}.txt").open("wb")
-        command = [sys.executable, str(PAINTER), str(self.log), str(seed)]
-        self.process = subprocess.Popen(command, env=environment, stderr=self.errors, stdout=self.errors)
+        self.errors = folder / f"errors-{seed}.txt"
+        painters, workers = servers
+        arguments = [str(self.log), seed, workers.address if forks_workers else ""]
+        environment = {"SPARSESEG_PROJECTS": str(folder / "projects")}
+        with self.errors.open("wb") as errors, open(os.devnull, "rb") as nothing:
+            streams = (nothing.fileno(), errors.fileno(), errors.fileno())
+            self.pid = fork(painters.address, "tests.widgets.painter:main", arguments, environment, streams)
 
     def lines(self, did=None):
         text = self.log.read_text() if self.log.exists() else ""
@@ -40,8 +50,8 @@ class Painter:
     def wait(self, did, number=1):
         end = time.monotonic() + DEADLINE
         while len(self.lines(did)) < number:
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"no {did!r}: {Path(self.errors.name).read_text()[-3000:]}")
+            if not is_running(self.pid) or time.monotonic() > end:
+                raise AssertionError(f"no {did!r}: {self.errors.read_text()[-3000:]}")
             time.sleep(0.02)
 
     def worker(self):
@@ -51,19 +61,34 @@ class Painter:
             if line["did"] in ("worker", "opened")
         ][-1]
 
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.errors.close()
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if is_there(self.pid):
+            os.kill(self.pid, signal.SIGKILL)
+        wait_until(lambda: not is_there(self.pid), "the window outlived its kill")
 
 
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+def wait_until(condition, otherwise):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory, _screen):
+    """Two processes that fork windows and workers: they have imported what those need, and done nothing."""
+    folder = tmp_path_factory.mktemp("servers")
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    with ExitStack() as stack:
+        made = [
+            stack.enter_context(closing(ForkServer(folder / name, environment, *modules)))
+            for name, modules in (("windows", WINDOW_MODULES), ("workers", WORKER_MODULES))
+        ]
+        yield made
 
 
 def check_project(folder, painter):
@@ -89,30 +114,26 @@ def check_project(folder, painter):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_nothing_that_had_ended_is_lost(run, tmp_path):
+def test_nothing_that_had_ended_is_lost(run, tmp_path, servers):
     chance = random.Random(run)
     kills = KILLS // len(RUNS) + (run < KILLS % len(RUNS))
     last = None
     for number in range(kills):
-        painter = Painter(tmp_path, seed=100 * run + number)
-        painter.wait("opened")
-        if last is not None:
-            assert painter.lines("opened")[0]["digest"] == last
-        painter.wait("learning")
-        if number:
-            assert painter.lines("started")[0]["offer"]
-        time.sleep(chance.uniform(0, 1.0))
-        worker = painter.worker()
-        os.kill(worker, signal.SIGKILL)
-        painter.wait("worker died")
-        painter.wait(chance.choice(["painting", "painted"]), len(painter.lines("painted")) + 1)
-        if number % 2:
-            painter.wait("learning", 2)  # training has resumed in the new worker
-        time.sleep(chance.uniform(0, 0.5))
-        worker = painter.worker()
-        painter.kill()
+        with Painter(tmp_path, 100 * run + number, servers, forks_workers=number > 0) as painter:
+            painter.wait("opened")
+            if last is not None:
+                assert painter.lines("opened")[0]["digest"] == last
+            painter.wait("learning")
+            if number:
+                assert painter.lines("started")[0]["offer"]
+            time.sleep(chance.uniform(0, 1.0))
+            worker = painter.worker()
+            os.kill(worker, signal.SIGKILL)
+            painter.wait("worker died")
+            painter.wait(chance.choice(["painting", "painted"]), len(painter.lines("painted")) + 1)
+            if number % 2:
+                painter.wait("learning", 2)  # training has resumed in the new worker
+            time.sleep(chance.uniform(0, 0.5))
+            worker = painter.worker()
         last = check_project(tmp_path, painter)
-        end = time.monotonic() + 20
-        while is_running(worker):
-            assert time.monotonic() < end, "the worker outlived the window"
-            time.sleep(0.05)
+        wait_until(lambda worker=worker: not is_running(worker), "the worker outlived the window")
