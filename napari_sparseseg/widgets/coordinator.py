@@ -14,6 +14,8 @@ from napari_sparseseg.errors import InputError
 from napari_sparseseg.project import Project
 from napari_sparseseg.widgets.activity import Activity
 from napari_sparseseg.widgets.annotate_actions import AnnotateActions
+from napari_sparseseg.widgets.batch_actions import BatchActions
+from napari_sparseseg.widgets.batch_states import batch_state
 from napari_sparseseg.widgets.box_actions import BoxActions
 from napari_sparseseg.widgets.box_drawing import BoxDrawing
 from napari_sparseseg.widgets.box_layer import BoxLayer
@@ -21,6 +23,10 @@ from napari_sparseseg.widgets.box_states import boxes_state
 from napari_sparseseg.widgets.cam_actions import CamActions
 from napari_sparseseg.widgets.cam_states import class_maps_state
 from napari_sparseseg.widgets.canvas_context import CanvasContext
+from napari_sparseseg.widgets.case_browsing import CaseBrowsing
+from napari_sparseseg.widgets.cohort_actions import CohortActions
+from napari_sparseseg.widgets.cohort_feed import CohortFeed
+from napari_sparseseg.widgets.cohort_states import cases_state
 from napari_sparseseg.widgets.image_actions import ImageActions
 from napari_sparseseg.widgets.placement import find_camera
 from napari_sparseseg.widgets.point_actions import PointActions
@@ -60,10 +66,12 @@ class Coordinator(QObject):
 
     Attributes
     ----------
-    images, annotate, predict, box_drawing, boxes, cam, points, pretrain, projects
+    images, cases, cohort, annotate, predict, box_drawing, boxes, cam, points, pretrain, batch, projects
         What can be asked for.
     """
 
+    cases_changed = Signal(object)
+    """`CasesState`."""
     annotate_changed = Signal(object)
     """`AnnotateState`."""
     train_changed = Signal(object)
@@ -76,6 +84,8 @@ class Coordinator(QObject):
     """`ClassMapsState`."""
     pretrain_changed = Signal(object)
     """`PretrainState`."""
+    batch_changed = Signal(object)
+    """`BatchState`."""
     dock_changed = Signal(object)
     """`DockState`."""
 
@@ -98,8 +108,14 @@ class Coordinator(QObject):
         self.cam = CamActions(self._place)
         self.points = PointActions(self._place, self._bind_to_points)
         self.pretrain = PretrainActions(self._place)
+        self.batch = BatchActions(self._place)
         self.projects = ProjectActions(self._place, self.images, self.annotate)
-        self._watch = WorkerWatch(self._place, (self.boxes, self.cam, self.pretrain), self.predict)
+        self.cases = CaseBrowsing(self._place, self.images)
+        self.cohort = CohortActions(self._place, self.cases)
+        self._feed = CohortFeed(self._place)
+        self._watch = WorkerWatch(
+            self._place, (self.boxes, self.cam, self.pretrain, self.cohort, self.batch), self.predict
+        )
         self._show_timer = self._make_timer(_SHOW_MS, self.show_now, once=True)
         self._clock = self._make_timer(_CLOCK_MS, self._tick)
         self._actions = self._shortcut_actions()
@@ -145,12 +161,14 @@ class Coordinator(QObject):
         """Give the panels what has changed."""
         session = self.session
         for name, make, signal in (
+            ("cases", cases_state, self.cases_changed),
             ("annotate", annotate_state, self.annotate_changed),
             ("train", train_state, self.train_changed),
             ("predict", predict_state, self.predict_changed),
             ("boxes", boxes_state, self.boxes_changed),
             ("class maps", class_maps_state, self.class_maps_changed),
             ("pretrain", pretrain_state, self.pretrain_changed),
+            ("batch", batch_state, self.batch_changed),
             ("dock", dock_state, self.dock_changed),
         ):
             state: Any = make(session)
@@ -178,6 +196,7 @@ class Coordinator(QObject):
         self.box_drawing.close()
         self.boxes.close()
         self.points.close()
+        self.cases.close()
         self.images.keep_project_in_mind()
         self.images.close()
         self._place.close()
@@ -243,6 +262,8 @@ class Coordinator(QObject):
             "draw_polygon": lambda: annotate.use_tool("polygon"),
             "draw_box": lambda: self.box_drawing.draw(True),
             "mark_points": lambda: self.points.mark(True),
+            "next_case": self.cases.open_next,
+            "previous_case": self.cases.open_previous,
             "map_under_mouse": self.cam.map_under_mouse,
         }
         for value in range(1, 10):

@@ -5,19 +5,22 @@ from typing import Any
 
 from napari import Viewer
 from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sparseseg.widgets.annotate_panel import AnnotatePanel
+from napari_sparseseg.widgets.batch_panel import BatchPanel
 from napari_sparseseg.widgets.boxes_panel import BoxesPanel
+from napari_sparseseg.widgets.cases_panel import CasesPanel
 from napari_sparseseg.widgets.class_maps_panel import ClassMapsPanel
 from napari_sparseseg.widgets.coordinator import Coordinator
 from napari_sparseseg.widgets.header import Header
+from napari_sparseseg.widgets.panel_switcher import PanelSwitcher
 from napari_sparseseg.widgets.predict_panel import PredictPanel
 from napari_sparseseg.widgets.pretrain_panel import PretrainPanel
 from napari_sparseseg.widgets.train_panel import TrainPanel
 
 _WIDTH = 320
-_TABS = "QTabBar::tab { padding: 3px 2px; }"  # else not all of them are seen
+_FIRST_SHOWN = "Annotate"
 
 
 class PanelDock(QWidget):
@@ -65,6 +68,13 @@ class PanelDock(QWidget):
         raise NotImplementedError
 
 
+class CasesDock(PanelDock):
+    """The Cases panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_cases_panel(self.coordinator))
+
+
 class AnnotateDock(PanelDock):
     """The Annotate panel alone."""
 
@@ -107,32 +117,32 @@ class PretrainDock(PanelDock):
         return _scrolled(make_pretrain_panel(self.coordinator))
 
 
+class BatchDock(PanelDock):
+    """The Batch panel alone."""
+
+    def _make_content(self) -> QWidget:
+        return _scrolled(make_batch_panel(self.coordinator))
+
+
 class SparseSegmentationDock(PanelDock):
-    """Everything: project, and all panels as tabs."""
+    """Everything: project, and all panels, one of them in front."""
 
     def _make_content(self) -> QWidget:
         coordinator = self.coordinator
-        self.tabs = QTabWidget()
-        self.tabs.setDocumentMode(True)
-        self.tabs.tabBar().setDrawBase(False)
-        self.tabs.tabBar().setStyleSheet(_TABS)
-        self.tabs.addTab(_scrolled(make_annotate_panel(coordinator)), "Annotate")
-        self.tabs.addTab(_scrolled(make_boxes_panel(coordinator)), "Boxes")
-        self.tabs.addTab(_scrolled(make_class_maps_panel(coordinator)), "Class maps")
-        self.tabs.addTab(_scrolled(make_pretrain_panel(coordinator)), "Pre-train")
-        self.tabs.addTab(_scrolled(make_train_panel(coordinator)), "Train")
-        self.tabs.addTab(_scrolled(make_predict_panel(coordinator)), "Predict")
+        self.panels = PanelSwitcher()
+        for name, make in _PANELS:
+            self.panels.add(name, _scrolled(make(coordinator)))
+        self.panels.show_panel(_FIRST_SHOWN)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(make_header(coordinator))
-        layout.addWidget(self.tabs, 1)
+        layout.addWidget(self.panels, 1)
         return content
 
     def show_panel(self, name: str) -> None:
         """Show the panel of this name in front."""
-        names = [self.tabs.tabText(index) for index in range(self.tabs.count())]
-        self.tabs.setCurrentIndex(names.index(name))
+        self.panels.show_panel(name)
 
 
 def find_coordinator(viewer: Viewer) -> Coordinator | None:
@@ -153,6 +163,32 @@ def make_header(coordinator: Coordinator) -> Header:
     header.open_requested.connect(projects.open)
     coordinator.dock_changed.connect(header.show_state)
     return header
+
+
+def make_cases_panel(coordinator: Coordinator) -> CasesPanel:
+    """Make a Cases panel and connect it."""
+    panel, cases, cohort = CasesPanel(), coordinator.cases, coordinator.cohort
+    panel.add_requested.connect(cases.add)
+    panel.remove_requested.connect(cases.remove)
+    panel.done_requested.connect(cases.mark_done)
+    panel.filter_requested.connect(cases.show_only)
+    panel.search_requested.connect(cases.search)
+    panel.open_requested.connect(cases.open)
+    panel.next_requested.connect(cases.open_next)
+    panel.previous_requested.connect(cases.open_previous)
+    panel.advised_requested.connect(cases.open_advised)
+    panel.pictures_wanted.connect(cases.want_pictures)
+    panel.train_requested.connect(cohort.train)
+    panel.advice_requested.connect(cohort.ask_which_next)
+    panel.cancel_requested.connect(cohort.cancel)
+    panel.minutes_requested.connect(cohort.set_minutes)
+    _show_at_once(
+        coordinator, panel.add_requested, panel.remove_requested, panel.done_requested,
+        panel.filter_requested, panel.search_requested, panel.open_requested, panel.train_requested,
+        panel.advice_requested, panel.cancel_requested, panel.minutes_requested,
+    )  # fmt: skip
+    coordinator.cases_changed.connect(panel.show_state)
+    return panel
 
 
 def make_annotate_panel(coordinator: Coordinator) -> AnnotatePanel:
@@ -275,6 +311,39 @@ def make_predict_panel(coordinator: Coordinator) -> PredictPanel:
     panel.export_model_requested.connect(predict.export_model)
     coordinator.predict_changed.connect(panel.show_state)
     return panel
+
+
+def make_batch_panel(coordinator: Coordinator) -> BatchPanel:
+    """Make a Batch panel and connect it."""
+    panel, batch = BatchPanel(), coordinator.batch
+    panel.sources_requested.connect(batch.choose_sources)
+    panel.network_requested.connect(batch.choose_network)
+    panel.network_folder_requested.connect(batch.choose_network_folder)
+    panel.out_requested.connect(batch.choose_out)
+    panel.settings_requested.connect(batch.change_settings)
+    panel.run_requested.connect(batch.run)
+    panel.cancel_requested.connect(batch.cancel)
+    panel.result_requested.connect(batch.show_result)
+    panel.looked_at.connect(batch.look_around)
+    _show_at_once(
+        coordinator, panel.run_requested, panel.cancel_requested, panel.network_requested,
+        panel.network_folder_requested, panel.sources_requested, panel.out_requested,
+    )  # fmt: skip
+    coordinator.batch_changed.connect(panel.show_state)
+    return panel
+
+
+_PANELS: tuple[tuple[str, Callable[[Coordinator], QWidget]], ...] = (
+    ("Cases", make_cases_panel),
+    ("Annotate", make_annotate_panel),
+    ("Boxes", make_boxes_panel),
+    ("Class maps", make_class_maps_panel),
+    ("Pre-train", make_pretrain_panel),
+    ("Train", make_train_panel),
+    ("Predict", make_predict_panel),
+    ("Batch", make_batch_panel),
+)
+"""In the order in which they are worked with."""
 
 
 def _show_at_once(coordinator: Coordinator, *requests: Any) -> None:

@@ -91,7 +91,8 @@ class ImageActions(QObject):
         self._stop_reading()
         self._follow(None)
         if self.place.case is not None:
-            self.place.send(CloseImage())
+            if not self.place.session.worker_is_taken:
+                self.place.send(CloseImage())
             self.place.close_case()
             self.place.describe()
 

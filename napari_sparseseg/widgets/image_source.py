@@ -1,6 +1,5 @@
 """From a napari Image layer to the volume that the worker sees."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +10,16 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_sparseseg.errors import InputError
+from napari_sparseseg.fingerprint import fingerprint_volume
 from napari_sparseseg.napari_hooks import VOLUME_KEY
 from napari_sparseseg.volume import Volume, volume_from_array
 from napari_sparseseg.widgets.placement import Placement
 
 MOST_CHANNELS = 16
 """A longer first axis of a 4D layer is taken for time or a stack of cases, not for channels."""
+
+PATH_KEY = "sparseseg_path"
+"""Where the ``metadata`` of a layer that napari has not read keeps the file that its volume comes from."""
 
 _SAMPLES_PER_AXIS = 32
 
@@ -36,7 +39,7 @@ class ImageSource:
     path
         The file that the same volume can be read from again; empty when there is none.
     fingerprint
-        Tells images apart, and knows the same one again: see `fingerprint_volume`.
+        Tells images apart, and knows the same one again: see `fingerprint.fingerprint_volume`.
     """
 
     name: str
@@ -88,17 +91,6 @@ def prepare_reading(layer: Image) -> Callable[[], ImageSource]:
     return read
 
 
-def fingerprint_volume(volume: Volume) -> str:
-    """Return a SHA-256 of shape, spacing (to six digits) and a regular sample of the values."""
-    digest = hashlib.sha256()
-    digest.update(repr(volume.data.shape).encode())
-    digest.update(" ".join(f"{size:.6g}" for size in volume.spacing).encode())
-    steps = tuple(slice(None, None, max(1, size // _SAMPLES_PER_AXIS)) for size in volume.shape)
-    sample = np.ascontiguousarray(volume.data[(slice(None), *steps)], "<f4")
-    digest.update(sample.tobytes())
-    return digest.hexdigest()
-
-
 def _read_volume(data: Any, rgb: bool, placement: Placement, name: str) -> Volume:
     try:
         values = np.asarray(data)
@@ -129,7 +121,7 @@ def _find_volume(volume: object, data: Any) -> Volume | None:
 
 def _find_path(layer: Image, known: Volume | None) -> str:
     """Return the file to read again; channels may come from several files, and are kept in the project."""
-    path = layer.source.path
+    path = layer.source.path or layer.metadata.get(PATH_KEY)
     if path is None or known is None or len(known.data) > 1:
         return ""
     return str(Path(path).absolute()) if Path(path).exists() else ""

@@ -4,7 +4,7 @@ from qtpy.QtCore import QObject
 
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.events import Noted, WorkDone
-from napari_sparseseg.requests import Request
+from napari_sparseseg.requests import CloseImage, Request
 from napari_sparseseg.widgets.job_words import why_wait
 from napari_sparseseg.widgets.work import Job
 from napari_sparseseg.widgets.workplace import Workplace
@@ -34,15 +34,19 @@ class JobActions(QObject):
         self._send(request)
 
     def announce(self, name: str, doing: str) -> None:
-        """Say that a job called `name` begins, with `doing`.
+        """Say that a job called `name` begins, with `doing`; start the worker if it was given up.
 
         Raises
         ------
         InputError
-            If another one is being done.
+            If another one is being done, or no worker can be started.
         """
-        if why := why_wait(self.place.session):
+        place = self.place
+        if why := why_wait(place.session):
             raise InputError(why)
+        if not place.link.alive:
+            place.session.worker = "starting"
+            place.link.revive()
         job = self.job
         job.running, job.progress, job.doing, job.outcome, job.notes = name, None, doing, "", []
 
@@ -61,9 +65,14 @@ class JobActions(QObject):
 
     def end(self, outcome: str) -> None:
         """Go back to learning from strokes, if the job was being done."""
-        if self.job.running:
-            self._stop(outcome)
-            self.place.send_image(again=True)
+        place = self.place
+        if not self.job.running:
+            return
+        self._stop(outcome)
+        if place.case is None:
+            place.link.send(CloseImage())  # nothing else would end it
+        else:
+            place.send_image(again=True)
 
     def lose(self) -> None:
         """Take in that the worker is gone, and the job with it."""

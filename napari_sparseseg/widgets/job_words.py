@@ -46,6 +46,21 @@ JOB_WORDS: Mapping[str, JobWords] = {
         "comparing encoders; learning from strokes rests",
         "Encoders are being compared; wait for that, or stop it in the Pre-train panel.",
     ),
+    "cohort": JobWords(
+        "Learning from all cases",
+        "learning from all cases; learning from strokes rests",
+        "A network is learning from all cases; wait for it, or stop it in the Cases panel.",
+    ),
+    "judge": JobWords(
+        "Looking at the cases",
+        "looking at the cases; learning from strokes rests",
+        "The cases are being looked at; wait for that, or stop it in the Cases panel.",
+    ),
+    "batch": JobWords(
+        "Segmenting volumes",
+        "segmenting volumes; learning from strokes rests",
+        "Volumes are being segmented; wait for them, or stop that in the Batch panel.",
+    ),
 }
 """By `session.Job.running`."""
 

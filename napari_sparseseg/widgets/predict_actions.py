@@ -12,6 +12,7 @@ from napari_sparseseg.requests import Restart, SaveModel, Train
 from napari_sparseseg.settings import InferenceConfig, NetworkConfig, TrainingConfig
 from napari_sparseseg.suggestion import Suggestion, most_uncertain_slice, suggest_slice
 from napari_sparseseg.volume import check_writable, save_labels, save_map
+from napari_sparseseg.widgets.job_words import why_wait
 from napari_sparseseg.widgets.mask import count_millilitres, merge_mask
 from napari_sparseseg.widgets.session import Learning, Region
 from napari_sparseseg.widgets.workplace import Workplace, tells
@@ -45,6 +46,8 @@ class PredictActions(QObject):
     @tells
     def restart(self) -> None:
         """Forget the network and learn anew."""
+        if why := why_wait(self.place.session):
+            raise InputError(why)
         self.place.session.learning = Learning()
         self.place.send(Restart())
 

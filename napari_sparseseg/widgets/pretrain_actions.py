@@ -23,7 +23,6 @@ from napari_sparseseg.volume_files import find_volumes
 from napari_sparseseg.widgets.job_actions import JobActions
 from napari_sparseseg.widgets.pretext_layers import PretextLayers
 from napari_sparseseg.widgets.pretrain_states import (
-    find_encoder,
     list_comparable,
     why_no_delete,
     why_no_probe,
@@ -258,7 +257,7 @@ class PretrainActions(JobActions):
             session.encoders.used = folder
             session.learning = Learning()
             self.place.desk.save_settings(session)
-            self.place.send(StartFrom(find_encoder(session)))
+            self.place.send(StartFrom(self.place.desk.find_start(session)))
 
     @tells
     def delete_encoder(self, folder: str) -> None:

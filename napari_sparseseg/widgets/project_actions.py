@@ -1,21 +1,17 @@
 """Projects: making, opening, offering the unfinished one, and bringing everything back."""
 
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from napari.layers import Image
 from qtpy.QtCore import QObject
 
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.napari_hooks import VOLUME_KEY
 from napari_sparseseg.project import CaseRecord, ProjectSummary, dismiss, find_unfinished, recent_projects
-from napari_sparseseg.volume import Volume, load_volume, volume_from_array
+from napari_sparseseg.project_cohort import kept_image, key_of_record
+from napari_sparseseg.volume import Volume
 from napari_sparseseg.widgets.annotate_actions import AnnotateActions
+from napari_sparseseg.widgets.case_reading import CaseReader, find_layer, show_volume
 from napari_sparseseg.widgets.image_actions import ImageActions
-from napari_sparseseg.widgets.image_source import fingerprint_volume
 from napari_sparseseg.widgets.placement import find_camera
 from napari_sparseseg.widgets.snapshots import TOOLS
 from napari_sparseseg.widgets.workplace import Workplace, tells
@@ -122,49 +118,18 @@ class ProjectActions(QObject):
     def _bring_back(self, record: CaseRecord) -> None:
         """Show the image of a case: the layer that has it, else its file, else the project's copy."""
         place = self.place
-        for layer in place.viewer.layers:
-            if isinstance(layer, Image) and _shows(layer, record):
-                self._images.choose(layer.name)
-                return
-        if record.source:
-            read: Callable[[], Volume] = _Reader(record)
-            place.background.run(f"Opening {record.name}…", read, lambda volume: self._show(volume, record))
+        files = tuple(filter(None, [record.source]))
+        layer = find_layer(place.viewer, files, record)
+        if layer is not None:
+            self._images.choose(layer.name)
         elif place.desk.project is not None:
-            values = place.desk.project.load_image(record.number)
-            affine = np.array(record.affine)
-            self._show(volume_from_array(values, affine=affine, name=record.name), record)
+            read = CaseReader(files, record, kept_image(place.desk.project, record.number))
+            place.background.run(f"Opening {record.name}…", read, lambda volume: self._show(volume, record))
 
     def _show(self, volume: Volume, record: CaseRecord) -> None:
-        layers = []
-        for number, channel in enumerate(volume.data):
-            name = record.name if len(volume.data) == 1 else f"{record.name} [{number}]"
-            metadata: dict[str, Any] = {VOLUME_KEY: volume, "notes": volume.notes}
-            layers.append(Image(channel, name=name, affine=volume.affine, metadata=metadata))
-        for layer in layers:
-            self.place.viewer.add_layer(layer)
+        layers = show_volume(self.place.viewer, volume, record.name, key_of_record(record), record.source)
         self._images.choose(layers[0].name)
         self.place.session.folder = str(Path(record.source).parent) if record.source else ""
-
-
-class _Reader:
-    """Reads the file of a case, and checks that it is the same image still."""
-
-    def __init__(self, record: CaseRecord) -> None:
-        self._record = record
-
-    def __call__(self) -> Volume:
-        record = self._record
-        if not Path(record.source).exists():
-            raise InputError(
-                f"{record.source} is not there any more; put it back, or open the image from where "
-                "it is now: its labels are kept."
-            )
-        volume = load_volume(record.source)
-        if fingerprint_volume(volume) != record.fingerprint:
-            raise InputError(
-                f"{record.source} holds another image now; its labels were made for the one before."
-            )
-        return volume
 
 
 def describe_offer(summary: ProjectSummary) -> str:
@@ -174,13 +139,6 @@ def describe_offer(summary: ProjectSummary) -> str:
     image = summary.cases[-1] if summary.cases else "an image"
     strokes = "1 stroke" if summary.labels == 1 else f"{summary.labels} strokes"
     return f"A session of {day} {when:%H:%M} on {image} with {strokes} was not closed."
-
-
-def _shows(layer: Image, record: CaseRecord) -> bool:
-    volume = layer.metadata.get(VOLUME_KEY)
-    if not isinstance(volume, Volume) or volume.shape != record.shape:
-        return False
-    return fingerprint_volume(volume) == record.fingerprint
 
 
 def _numbers(values: object, count: int) -> list[float]:

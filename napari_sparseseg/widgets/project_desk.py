@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sparseseg.annotation import ClassTable, source_code
+from napari_sparseseg.batch_settings import BatchConfig
 from napari_sparseseg.errors import InputError
 from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.project import BoxRecord, CaseRecord, LabelChange, Project
+from napari_sparseseg.project_cohort import network_folder
 from napari_sparseseg.project_encoders import ENCODERS, last_probes, list_encoders
 from napari_sparseseg.project_hints import ProjectHints
 from napari_sparseseg.project_records import ImageLabelRecord, PointRecord
@@ -25,6 +27,7 @@ from napari_sparseseg.settings import (
     TrainingConfig,
 )
 from napari_sparseseg.widgets.image_source import ImageSource
+from napari_sparseseg.widgets.pretrain_states import find_encoder
 from napari_sparseseg.widgets.recording import LabelRecorder, is_apart
 from napari_sparseseg.widgets.session import Session
 from napari_sparseseg.widgets.work import EncoderList
@@ -41,6 +44,7 @@ _CONFIGS = {
     "seed_config": SeedConfig,
     "pretraining": PretrainingConfig,
     "pretext": PretextConfig,
+    "batch": BatchConfig,
 }
 
 
@@ -80,6 +84,20 @@ class ProjectDesk:
         self.save_settings(session)
         return project
 
+    def find_start(self, session: Session) -> str:
+        """Return what networks start from now: the folder of the network of all cases, or of an encoder.
+
+        Empty for random weights.
+        """
+        folder = None if self.project is None else network_folder(self.project)
+        if folder is not None and (folder / "model.json").exists():
+            return str(folder)
+        return find_encoder(session)
+
+    def ensure_project(self, session: Session) -> Project:
+        """Return the project; make one where there is none yet."""
+        return self.project or self.create(None, session)
+
     def close(self) -> None:
         """Close the project, on purpose."""
         self.leave_case()
@@ -106,7 +124,7 @@ class ProjectDesk:
         """Make the project and the case where they are missing; return whether the case is new."""
         if self._case is not None:
             return False
-        project = self.project or self.create(None, session)
+        project = self.ensure_project(session)
         volume = source.volume
         number = project.add_case(
             source.name, source.shape, volume.spacing, volume.affine, source=source.path,
@@ -255,6 +273,7 @@ class ProjectDesk:
                 self.project.save_setting(key, getattr(session, key).to_json())
             self.project.save_setting("running", session.running)
             self.project.save_setting("encoder", Path(session.encoders.used).name)
+            self.project.save_setting("batch_choice", session.batching.choice())
 
     def restore_settings(self, session: Session) -> None:
         """Bring back what `save_settings` kept."""
@@ -268,6 +287,7 @@ class ProjectDesk:
                 except InputError:
                     continue  # of another version: the default will do
         session.running = self.project.setting("running", False) is True
+        session.batching.take_choice(self.project.setting("batch_choice"))
         used = self.project.setting("encoder")
         known = isinstance(used, str) and used
         session.encoders = EncoderList(used=str(self.project.folder / ENCODERS / used) if known else "")

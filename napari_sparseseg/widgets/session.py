@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from napari_sparseseg.annotation import ClassTable
+from napari_sparseseg.batch_settings import BatchConfig
 from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.settings import (
     LIVE_TRAINING,
@@ -19,8 +20,10 @@ from napari_sparseseg.settings import (
 )
 from napari_sparseseg.widgets.pretrain_snapshots import SECONDS
 from napari_sparseseg.widgets.work import (
+    BatchWork,
     BoxWork,
     CamWork,
+    CohortWork,
     Curve,
     EncoderList,
     Job,
@@ -114,6 +117,11 @@ class Session:
     encoders: EncoderList = field(default_factory=EncoderList)
     pretraining: PretrainingConfig = field(default_factory=lambda: PretrainingConfig(seconds=SECONDS))
     pretext: PretextConfig = field(default_factory=PretextConfig)
+    # many volumes with one network
+    batching: BatchWork = field(default_factory=BatchWork)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    # all cases of the project
+    cohort: CohortWork = field(default_factory=CohortWork)
     # worker and learning
     worker: str = "starting"
     """One of "starting", "ready", "gone"."""
@@ -145,7 +153,13 @@ class Session:
     @property
     def job(self) -> Job | None:
         """What the worker does in place of learning from strokes; None where it does not."""
-        return next((job for job in (self.boxes, self.cam, self.pretrain) if job.running), None)
+        jobs = (self.boxes, self.cam, self.pretrain, self.cohort, self.batching)
+        return next((job for job in jobs if job.running), None)
+
+    @property
+    def worker_is_taken(self) -> bool:
+        """Whether the worker does a job that goes on whichever image is opened or closed."""
+        return self.job is not None and self.job.outlasts_image
 
     @property
     def has_box_labels(self) -> bool:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sparseseg.batch_settings import BatchConfig
 from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.setting import split_several
 from napari_sparseseg.settings import (
@@ -46,6 +47,7 @@ Config = (
     | SeedConfig
     | PretrainingConfig
     | PretextConfig
+    | BatchConfig
 )
 
 _MOST = 10**9  # where a setting has no maximum

@@ -35,6 +35,8 @@ SHORTCUTS = (
     Shortcut("I", "Interpolate between two labelled slices", "interpolate"),
     Shortcut("U", "Go to the most uncertain slice", "go_to_most_uncertain"),
     Shortcut("N", "Suggest the next slice to label", "suggest_slice"),
+    Shortcut("PageDown", "Open the next case of the list", "next_case"),
+    Shortcut("PageUp", "Open the case before", "previous_case"),
     Shortcut("T", "Start or pause learning", "toggle_training"),
     Shortcut("Q", "Show or hide the prediction", "toggle_prediction"),
     Shortcut("D", "Draw a polygon", "draw_polygon"),
@@ -53,7 +55,9 @@ SHORTCUTS = (
 )
 """Those with an action work while the labels layer is the active one; the rest are napari's own."""
 
-_ANYWHERE = frozenset({"next_orientation", "toggle_prediction", "map_under_mouse"})
+_ANYWHERE = frozenset(
+    {"next_orientation", "toggle_prediction", "map_under_mouse", "next_case", "previous_case"}
+)
 
 
 def bind_shortcuts(target: Viewer | Layer, actions: Mapping[str, Callable[[], None]]) -> None:

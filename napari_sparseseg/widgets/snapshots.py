@@ -87,8 +87,10 @@ class TrainState:
         ``(step, loss)`` and ``(step, Dice on held-out labels)`` of this round.
     training, network
         The settings.
-    encoder
+    start
         What the network starts from, in words; empty for random weights.
+    has_encoder
+        Whether that is an encoder, which can be given up.
     """
 
     running: bool = False
@@ -100,7 +102,8 @@ class TrainState:
     agreements: tuple[tuple[int, float], ...] = ()
     training: TrainingConfig = LIVE_TRAINING
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    encoder: str = ""
+    start: str = ""
+    has_encoder: bool = False
 
 
 @dataclass(frozen=True)

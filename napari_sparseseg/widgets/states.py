@@ -13,6 +13,9 @@ _NO_IMAGE = "Open an image first."
 _WHOSE = {"preview": "the instant preview", "network": "the network", "both": "network and preview together"}
 
 
+_ALL_CASES = "the network that has learnt from all cases (see the Cases panel)"
+
+
 def annotate_state(session: Session) -> AnnotateState:
     """Return what the Annotate panel shows."""
     return AnnotateState(
@@ -47,7 +50,8 @@ def train_state(session: Session) -> TrainState:
         agreements=session.learning.agreements.points,
         training=session.training,
         network=session.network,
-        encoder=describe_start(session),
+        start=_ALL_CASES if session.cohort.trained else describe_start(session),
+        has_encoder=not session.cohort.trained and bool(describe_start(session)),
     )
 
 

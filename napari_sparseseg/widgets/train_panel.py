@@ -63,9 +63,11 @@ class TrainPanel(QWidget):
             "The preview is a quick classifier that answers your strokes at once; the network learns longer "
             "and becomes better. Whichever agrees best with labels held back from it is shown."
         )
-        self.encoder = make_text()
-        self.encoder.setTextFormat(Qt.TextFormat.PlainText)
-        self.encoder.setToolTip("A network that has learnt without labels, see the Pre-train panel")
+        self.origin = make_text()
+        self.origin.setTextFormat(Qt.TextFormat.PlainText)
+        self.origin.setToolTip(
+            "What it knows before it sees these labels; see the Pre-train and the Cases panel"
+        )
         self.drop = make_arrow("×", "Start from random weights")
         self.drop.setToolTip("Start from random weights; the encoder stays in the Pre-train panel")
         self.settings = TrainSettings(self._state.training, self._state.network)
@@ -89,7 +91,7 @@ class TrainPanel(QWidget):
         layout.setSpacing(8)
         layout.addWidget(self.start)
         layout.addLayout(row)
-        beginning = make_row(self.encoder, self.drop)
+        beginning = make_row(self.origin, self.drop)
         beginning.setStretch(0, 1)
         layout.addLayout(beginning)
         for widget in (self.plot, self.shown, self.settings, self.anew, self.anew_question):
@@ -111,9 +113,9 @@ class TrainPanel(QWidget):
         sentence = state.sentence[:1].upper() + state.sentence[1:]
         self.sentence.show_text("\n".join(dict.fromkeys(filter(None, (sentence, why)))))
         self.busy.setVisible(state.busy)
-        self.encoder.setText(f"Starts from {state.encoder}.")
-        for part in (self.encoder, self.drop):
-            part.setVisible(bool(state.encoder))
+        self.origin.setText(f"Starts from {state.start}.")
+        self.origin.setVisible(bool(state.start))
+        self.drop.setVisible(state.has_encoder)
         self.plot.show_curves(state.losses, state.agreements)
         self.shown.show_text(state.shown or "No prediction is shown yet.")
         learnt = bool(state.losses or state.agreements)

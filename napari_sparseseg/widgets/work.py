@@ -1,10 +1,18 @@
 """What is known of each panel's own work at this moment; a part of the `session.Session`."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, ClassVar
 
+from napari_sparseseg.cohort_advice import Advice
+from napari_sparseseg.cohort_events import BatchCaseDone
+from napari_sparseseg.cohort_records import CohortCase
+from napari_sparseseg.cohort_requests import PredictBatch
 from napari_sparseseg.events import BoxRoundMade, ClassifierScored, PretextScored
 from napari_sparseseg.project_encoders import EncoderSummary, ProbeRecord
 from napari_sparseseg.project_records import BoxRecord, ImageLabelRecord, PointRecord
+from napari_sparseseg.saved_networks import SavedNetwork
+from napari_sparseseg.widgets.cohort_snapshots import MINUTES
 
 _MOST_POINTS = 600
 
@@ -46,7 +54,11 @@ class Job:
         What came of it, in words.
     notes
         Sentences that came on the way.
+    outlasts_image
+        Whether it goes on while the image in work is closed and another one opened.
     """
+
+    outlasts_image: ClassVar[bool] = False
 
     running: str = ""
     progress: float | None = None
@@ -153,6 +165,124 @@ class PretrainWork(Job):
         fresh = PretrainWork()
         for name in ("losses", "figures", "alignments", "uniformities", "score"):
             setattr(self, name, getattr(fresh, name))
+
+
+@dataclass
+class BatchWork(Job):
+    """Many volumes that are segmented with one network.
+
+    Attributes
+    ----------
+    sources, found, looking
+        What is to be segmented, as `batch_inputs.find_inputs` takes it; how many volumes that is (None while
+        it is not known), and whether they are being looked for.
+    network, folder
+        The chosen network: "project", "live", "folder", or empty for whichever there is; and the folder for
+        the third.
+    saved
+        The networks that are saved, by these names.
+    out, suggested
+        Folder for the results, and whether it was proposed, not chosen.
+    highdicom
+        Whether DICOM segmentations can be written.
+    asked, saving
+        What was asked for last, and whether the network in work has to be saved before.
+    done, total, window
+        How many volumes are done, of how many, and the share of the next one.
+    computed, began, left
+        How many of them were computed in this run, when that began (`time.monotonic`; None before), and about
+        how many seconds it will still take (None while that is not known).
+    results
+        Of the volumes, as they came.
+    report
+        The HTML report.
+    """
+
+    outlasts_image: ClassVar[bool] = True
+
+    sources: tuple[str, ...] = ()
+    found: int | None = None
+    looking: bool = False
+    network: str = ""
+    folder: str = ""
+    saved: dict[str, SavedNetwork] = field(default_factory=dict)
+    out: str = ""
+    suggested: bool = True
+    highdicom: bool = field(default_factory=lambda: find_spec("highdicom") is not None)
+    asked: PredictBatch | None = None
+    saving: bool = False
+    done: int = 0
+    total: int = 0
+    window: float = 0.0
+    computed: int = 0
+    began: float | None = None
+    left: float | None = None
+    results: tuple[BatchCaseDone, ...] = ()
+    report: str = ""
+
+    def choice(self) -> dict[str, Any]:
+        """Return what is chosen, plain enough for JSON."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in ("network", "folder", "out")}
+        return {**values, "sources": list(self.sources), "suggested": self.suggested}
+
+    def take_choice(self, kept: object) -> None:
+        """Bring back what `choice` returned; of anything else, nothing.  A run that goes on keeps its own."""
+        if self.running or not isinstance(kept, dict):
+            return
+        sources, suggested = kept.get("sources"), kept.get("suggested")
+        texts = [kept.get(name) for name in ("network", "folder", "out")]
+        if not isinstance(sources, list) or not all(isinstance(text, str) for text in (*sources, *texts)):
+            return
+        self.forget_course()
+        self.outcome = ""
+        self.network, self.folder, self.out = map(str, texts)
+        self.sources, self.found, self.suggested = tuple(sources), None, suggested is not False
+
+    def forget_course(self) -> None:
+        """Forget what was heard of the last run."""
+        fresh = BatchWork()
+        for name in ("done", "total", "window", "computed", "began", "left", "results", "report"):
+            setattr(self, name, getattr(fresh, name))
+
+
+@dataclass
+class CohortWork(Job):
+    """The cases of the project, and the network that learns from all of them.
+
+    Attributes
+    ----------
+    cases
+        All of them, but for what is labelled in the one in work, which the session knows better.
+    opened, opening
+        Keys of the case in work and of the one that is being read; empty for none.
+    filter, search
+        Which ones the list shows, as `CasesState` has it.
+    looking
+        What is being looked for, in words; empty for nothing.
+    advice
+        Which one to label next; None before that was asked.
+    trained, dice
+        Whether a network has learnt from all cases, and its Dice on labels held out (None if not measured).
+    minutes
+        How long it learns.
+    """
+
+    outlasts_image: ClassVar[bool] = True
+
+    cases: tuple[CohortCase, ...] = ()
+    opened: str = ""
+    opening: str = ""
+    filter: str = "all"
+    search: str = ""
+    looking: str = ""
+    advice: Advice | None = None
+    trained: bool = False
+    dice: float | None = None
+    minutes: int = MINUTES
+
+    def find(self, key: str) -> CohortCase | None:
+        """Return the case known by a key; None where there is none."""
+        return next((case for case in self.cases if case.key == key), None)
 
 
 @dataclass

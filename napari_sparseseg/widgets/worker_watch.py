@@ -101,13 +101,14 @@ class WorkerWatch(QObject):
 
     def _on_death(self, sentence: str) -> None:
         place, session = self._place, self._place.session
+        learnt = session.running and session.job is None
         session.busy = False
         for job in self._jobs:
             job.lose()
         if place.link.alive:
             place.tell(f"{sentence} It was started again; no stroke is lost.")
             session.worker = "starting"
-            self._deaths += session.running
+            self._deaths += learnt
             if self._deaths > 1 and session.training.precision == "auto":
                 # A fault in a library, most likely, that its slower but older part does not have.
                 session.training = replace(session.training, precision="float32")

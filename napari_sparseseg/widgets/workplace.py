@@ -30,7 +30,6 @@ from napari_sparseseg.widgets.background import Background
 from napari_sparseseg.widgets.image_source import ImageSource
 from napari_sparseseg.widgets.opened_case import OpenedCase, Shared
 from napari_sparseseg.widgets.placement import find_camera, show_upright
-from napari_sparseseg.widgets.pretrain_states import find_encoder
 from napari_sparseseg.widgets.project_desk import ProjectDesk
 from napari_sparseseg.widgets.recording import APART, is_apart
 from napari_sparseseg.widgets.session import Session
@@ -67,6 +66,9 @@ class Workplace(QObject):
 
     opened = Signal()
     """An image was opened, or its layers were made anew."""
+
+    sent = Signal()
+    """The worker was told of the image."""
 
     def __init__(
         self,
@@ -160,6 +162,8 @@ class Workplace(QObject):
         else:
             session.forget_picture()
             case.clear_picture()
+        if session.worker_is_taken:  # when that has ended, the image is told of again
+            return
         self.link.send(case.request(session.table, self.desk.state_folder))
         self.send_settings()
         if self.desk.image_labels():
@@ -170,6 +174,7 @@ class Workplace(QObject):
                 self.link.send(request)
         self._send_look()
         self.link.send(Train(session.running))
+        self.sent.emit()
         self.touch()
 
     def send(self, request: Request) -> None:
@@ -181,8 +186,8 @@ class Workplace(QObject):
         """Tell the worker the settings."""
         session = self.session
         self.send(Configure(session.training, session.network, session.inference))
-        if session.encoders.used:
-            self.send(StartFrom(find_encoder(session)))
+        if (start := self.desk.find_start(session)) or session.encoders.used:
+            self.send(StartFrom(start))
 
     def send_image_labels(self) -> None:
         """Tell the worker what is said of the image, and of slices of it."""

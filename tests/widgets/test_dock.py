@@ -13,7 +13,9 @@ from qtpy.QtWidgets import QApplication
 from napari_sparseseg.widgets.coordinator import Coordinator
 from napari_sparseseg.widgets.dock import (
     AnnotateDock,
+    BatchDock,
     BoxesDock,
+    CasesDock,
     ClassMapsDock,
     PredictDock,
     PretrainDock,
@@ -23,7 +25,10 @@ from napari_sparseseg.widgets.dock import (
 )
 from tests.widgets.conftest import settle, wait_for
 
-DOCKS = (SparseSegmentationDock, AnnotateDock, BoxesDock, ClassMapsDock, PretrainDock, TrainDock, PredictDock)
+DOCKS = (
+    SparseSegmentationDock, CasesDock, AnnotateDock, BoxesDock, ClassMapsDock, PretrainDock, TrainDock,
+    PredictDock, BatchDock,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -97,7 +102,8 @@ def test_the_manifest_offers_the_docks():
     manifest = npe2.PluginManifest.from_distribution("napari-sparseseg")
     names = [widget.display_name for widget in manifest.contributions.widgets]
     assert names == [
-        "Sparse segmentation", "Annotate", "Boxes", "Class maps", "Pre-train", "Train", "Predict",
+        "Sparse segmentation", "Cases", "Annotate", "Boxes", "Class maps", "Pre-train", "Train", "Predict",
+        "Batch",
     ]  # fmt: skip
     for widget, kind in zip(manifest.contributions.widgets, DOCKS, strict=True):
         (command,) = (each for each in manifest.contributions.commands if each.id == widget.command)

@@ -97,11 +97,11 @@ def test_an_encoder_learns_is_listed_and_used(window):
     assert not window.worker.asked(StartFrom)
     window.pretrain.use_encoder(folder)
     assert window.worker.requests[-1] == StartFrom(folder)
-    assert train_state(window.session).encoder == "Fill in hidden blocks 1 (3 volumes)"
+    assert train_state(window.session).start == "Fill in hidden blocks 1 (3 volumes)"
     assert window.state.why_no_use == ""
     window.pretrain.use_encoder("")
     assert window.worker.requests[-1] == StartFrom("")
-    assert train_state(window.session).encoder == ""
+    assert train_state(window.session).start == ""
     assert not window.told
 
 
@@ -293,7 +293,7 @@ def test_an_encoder_in_use_is_told_of_wherever_networks_learn(window, projects):
     training = window.session.training
     window.coordinator.predict.change_settings(training, NetworkConfig(size="medium"))
     assert window.worker.requests[-1] == StartFrom("")
-    assert train_state(window.session).encoder.startswith("random weights, not from")
+    assert train_state(window.session).start.startswith("random weights, not from")
     window.coordinator.boxes.run()
     assert window.worker.asked(LabelBoxes)[-1].encoder == ""
     window.coordinator.boxes.cancel()

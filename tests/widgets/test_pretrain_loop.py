@@ -40,7 +40,7 @@ def loop(projects, told):
 
 def click(robot, dock, button):
     """Click a button of the panel, wherever it is scrolled to."""
-    dock.tabs.currentWidget().ensureWidgetVisible(button)
+    dock.panels.currentWidget().ensureWidgetVisible(button)
     robot.settle(0.1)
     robot.click(button)
 
@@ -98,7 +98,7 @@ def test_learn_without_labels_compare_and_start_from_it(loop):
     assert session.encoders.used == str(encoder.folder)
     dock.show_panel("Train")
     start = "Starts from Remove noise 1 (1 volume)."
-    robot.wait(lambda: dock.findChild(TrainPanel).encoder.text() == start, 5, "the words")
+    robot.wait(lambda: dock.findChild(TrainPanel).origin.text() == start, 5, "the words")
     robot.click(robot.find(QPushButton, "Start learning"))
     robot.wait(lambda: session.learning.steps > 0, what="the network")
     assert any("denoising, 1 volume, 80 steps" in sentence and "taken over" in sentence for sentence in told)

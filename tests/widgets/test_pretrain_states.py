@@ -104,19 +104,19 @@ def test_an_encoder_that_does_not_fit_is_not_started_from(encoder, changes, why)
     session.encoders.used = str(encoder.folder)
     assert reasons(session)["use"] == why
     assert find_encoder(session) == ""
-    words = train_state(session).encoder
+    words = train_state(session).start
     assert words.startswith("random weights, not from Jigsaw puzzle")
     assert words.endswith(f": {why[0].lower()}{why[1:-1]}")
 
 
 def test_the_train_panel_says_what_it_starts_from():
     session = opened(JIGSAW)
-    assert (train_state(session).encoder, find_encoder(session)) == ("", "")
+    assert (train_state(session).start, find_encoder(session)) == ("", "")
     session.encoders.used = str(JIGSAW.folder)
-    assert train_state(session).encoder == "Jigsaw puzzle 1 (3 volumes)"
+    assert train_state(session).start == "Jigsaw puzzle 1 (3 volumes)"
     assert find_encoder(session) == str(JIGSAW.folder)
     session.encoders.used = "p/encoders/gone-1"
-    assert (train_state(session).encoder, find_encoder(session)) == ("", "")
+    assert (train_state(session).start, find_encoder(session)) == ("", "")
 
 
 def test_encoders_are_described():

@@ -33,6 +33,6 @@ def test_keys_are_bound_and_given_back(viewer):
     assert not layer.keymap
     before = set(viewer.keymap)
     bind_shortcuts(viewer, actions)
-    assert len(viewer.keymap) == len(before) + 3
+    assert len(viewer.keymap) == len(before) + 5
     release_shortcuts(viewer)
     assert set(viewer.keymap) == before

@@ -5,7 +5,7 @@ import pytest
 from qtpy.QtCore import QEvent, QtMsgType, qInstallMessageHandler
 from qtpy.QtWidgets import QApplication
 
-from napari_sparseseg.widgets.dock import AnnotateDock, PredictDock, SparseSegmentationDock, TrainDock
+from napari_sparseseg.widgets.dock import BatchDock, CasesDock, PredictDock, SparseSegmentationDock
 from tests.widgets.conftest import settle
 
 
@@ -23,7 +23,7 @@ def complaints():
     qInstallMessageHandler(before)
 
 
-@pytest.mark.parametrize("kind", [SparseSegmentationDock, AnnotateDock, TrainDock, PredictDock])
+@pytest.mark.parametrize("kind", [SparseSegmentationDock, CasesDock, PredictDock, BatchDock])
 def test_opening_and_closing_draws_no_warning(make_coordinator, complaints, kind):
     import napari
 

@@ -91,12 +91,12 @@ def test_showing_states_asks_for_nothing(panel):
 def test_what_the_network_starts_from_is_said_and_can_be_dropped(panel):
     panel.show_state(READY)
     settle()
-    assert not panel.encoder.isVisible()
+    assert not panel.origin.isVisible()
     assert not panel.drop.isVisible()
-    panel.show_state(replace(READY, encoder="the encoder “Jigsaw puzzle 2”"))
+    panel.show_state(replace(READY, has_encoder=True, start="the encoder “Jigsaw puzzle 2”"))
     settle()
-    assert panel.encoder.isVisible()
-    assert panel.encoder.text() == "Starts from the encoder “Jigsaw puzzle 2”."
+    assert panel.origin.isVisible()
+    assert panel.origin.text() == "Starts from the encoder “Jigsaw puzzle 2”."
     assert panel.drop.toolTip()
     click(panel.drop)
     QTest.keyClick(panel.drop, Qt.Key.Key_Space)
@@ -201,7 +201,9 @@ def test_settings_that_make_no_sense_live_are_not_there(panel):
 
 
 def test_text_fits_the_dock(any_panel):
-    begun = replace(READY, encoder="the encoder “Tell pieces apart, with a memory 12” of this project")
+    begun = replace(
+        READY, has_encoder=True, start="the encoder “Tell pieces apart, with a memory 12” of this project"
+    )
     for state in (TrainState(), READY, begun, LEARNING):
         any_panel.show_state(state)
         any_panel.settings.unfold(state is LEARNING)
