@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import napari_sparseseg
+from napari_sparseseg.batch_settings import BatchConfig
 from napari_sparseseg.cli import app
 from napari_sparseseg.pretraining_settings import PretextConfig, PretrainingConfig
 from napari_sparseseg.settings import (
@@ -27,11 +28,12 @@ PACKAGE = Path(napari_sparseseg.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip(NAMES, FILES, strict=True)}
-READERS = {"nibabel", "SimpleITK", "pydicom", "tifffile", "h5py"}
+READERS = {"nibabel", "SimpleITK", "pydicom", "highdicom", "tifffile", "h5py"}
 GRAPHICS = {"napari", "qtpy", "magicgui", "PySide6", "PySide2", "PyQt5", "PyQt6", "vispy"}
 ORCHESTRATION = {
-    "training", "segmentation", "box_training", "pretraining", "cli", "cli_progress", "demo", "live",
-    "worker", "widgets",
+    "training", "training_data", "training_loop", "training_start", "training_measures", "segmentation",
+    "box_training", "pretraining", "batch", "batch_dask", "batch_job", "cohort_job", "cli", "cli_progress",
+    "demo", "live", "worker", "widgets",
 }  # fmt: skip
 
 
@@ -96,12 +98,21 @@ def test_modules_are_named_for_what_they_hold(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["errors.py", "atomic.py", "setting.py", "settings.py", "pretraining_settings.py", "events.py",
-     "annotation.py", "volume.py"],
+    ["errors.py", "atomic.py", "setting.py", "settings.py", "pretraining_settings.py", "batch_settings.py",
+     "cohort_events.py", "events.py", "annotation.py", "volume.py"],
 )  # fmt: skip
 def test_the_data_layer_imports_nothing_above_it(name):
     if name in TREES:
-        allowed = {"errors", "atomic", "setting", "settings", "formats", "annotation", "events"}
+        allowed = {
+            "errors",
+            "atomic",
+            "setting",
+            "settings",
+            "formats",
+            "annotation",
+            "cohort_events",
+            "events",
+        }
         assert own(name) - allowed <= ({"volume"} if name == "volume.py" else set())
 
 
@@ -143,7 +154,8 @@ PARTS = {
                               "pretraining_settings", "settings"},
     "encoder_start.py": {"encoder_checkpoint", "encoders", "errors", "networks", "settings"},
     "job_labels.py": {"annotation", "errors"},
-    "live_start.py": {"encoder_checkpoint", "encoder_start", "errors", "settings"},
+    "live_start.py": {"annotation", "cases", "checkpoint", "encoder_checkpoint", "encoder_start", "errors",
+                      "live_image", "live_labels", "live_round", "normalisation", "settings"},
     "live_image.py": {"annotation", "networks", "normalisation"},
     "volume_files.py": {"errors", "volume"},
     "volume_pool.py": {"errors", "networks", "normalisation", "resampling"},
@@ -196,11 +208,51 @@ PARTS = {
     "boxes.py": {"annotation", "box_geometry", "errors", "events", "grabcut", "proposals", "settings",
                  "work_grid"},
     "box_cases.py": {"annotation", "box_geometry", "cases", "errors"},
+    "batch_inputs.py": {"batch_ledger", "batch_records", "csv_tables", "errors", "volume", "volume_files"},
+    "batch_ledger.py": {"atomic", "batch_records", "errors", "volume"},
+    "batch_case.py": {"annotation", "atomic", "batch_inputs", "batch_ledger", "batch_records", "batch_report",
+                      "batch_settings", "case_checks", "checkpoint", "errors", "events", "inference",
+                      "networks", "placed_network", "setting", "settings", "volume"},
+    "batch_pipeline.py": {"batch_case", "batch_records", "checkpoint", "events", "inference"},
     "checkpoint.py": {"annotation", "atomic", "errors", "networks", "normalisation", "settings"},
     "cases.py": {"annotation", "checkpoint", "errors", "image_labels", "networks", "normalisation",
                  "resampling"},
-    "inference.py": {"checkpoint", "errors", "events", "networks", "postprocessing", "resampling", "sampling",
-                     "settings"},
+    "batch_records.py": {"message_fields"},
+    "batch_charts.py": {"batch_page", "batch_triage"},
+    "batch_page.py": set(),
+    "batch_tables.py": {"annotation", "batch_records", "batch_settings", "case_checks"},
+    "batch_thumbnails.py": {"annotation"},
+    "batch_triage.py": {"batch_records"},
+    "batch_report.py": {"annotation", "atomic", "batch_charts", "batch_ledger", "batch_page", "batch_records",
+                        "batch_settings", "batch_tables", "batch_thumbnails", "batch_triage", "case_checks"},
+    "batch_command.py": {"batch_settings", "settings"},
+    "case_checks.py": {"annotation"},
+    "case_store.py": {"cases", "errors", "image_labels", "networks", "sampling"},
+    "case_survey.py": {"annotation", "cases", "checkpoint", "errors", "events", "networks", "normalisation",
+                       "resampling", "sampling"},
+    "cohort_records.py": set(),
+    "cohort_advice.py": {"cohort_records"},
+    "cohort_pictures.py": {"atomic", "errors", "volume"},
+    "cohort_reading.py": {"annotation", "cases", "cohort_records", "cohort_requests", "errors", "fingerprint",
+                          "job_labels", "volume"},
+    "fingerprint.py": {"volume"},
+    "project_cohort.py": {"annotation", "batch_records", "cohort_records", "cohort_requests", "project",
+                          "suggestion"},
+    "ranks.py": {"errors", "events"},
+    "training_state.py": {"checkpoint", "errors", "learner"},
+    "placed_network.py": {"narrow_layers", "networks", "window_grid"},
+    "narrow_layers.py": set(),
+    "window_grid.py": {"networks"},
+    "live_arrays.py": {"annotation", "cases", "image_labels", "networks", "preview", "regions", "sampling"},
+    "live_network.py": {"checkpoint", "encoder_checkpoint", "encoder_start", "learner", "networks",
+                        "settings"},
+    "live_cohort.py": {"annotation", "case_arrays", "cases", "cohort_reading", "cohort_requests", "errors",
+                       "events", "live_round", "normalisation", "sampling"},
+    "live_forecast.py": {"annotation", "cases", "checkpoint", "errors", "events", "inference", "live_image",
+                         "live_picture", "live_round", "settings"},
+    "saved_networks.py": {"annotation", "errors"},
+    "inference.py": {"checkpoint", "errors", "events", "networks", "placed_network", "postprocessing",
+                     "resampling", "sampling", "settings", "window_grid"},
 }  # fmt: skip
 
 
@@ -218,9 +270,12 @@ def test_nothing_but_the_entry_points_imports_the_command_line(name):
             "cli_boxes",
             "cli_cam",
             "cli_options",
+            "cli_predict",
             "cli_pretrain",
             "cli_progress",
             "cli_report",
+            "cli_train",
+            "cli_train_cases",
             "cli_weak",
         }
 
@@ -271,7 +326,7 @@ def test_what_is_public_is_there():
     [
         ("segment", (TrainingConfig, NetworkConfig, InferenceConfig)),
         ("train", (TrainingConfig, NetworkConfig)),
-        ("predict", (InferenceConfig,)),
+        ("predict", (BatchConfig, InferenceConfig)),
         ("boxes", (BoxConfig, RecursionConfig, CrfConfig, NetworkConfig)),
         ("cam", (ClassifierConfig, CamConfig, SeedConfig, CrfConfig, NetworkConfig)),
         ("pretrain", (PretrainingConfig, PretextConfig, NetworkConfig)),
