@@ -38,6 +38,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/boxes.py
 	$(BIN)/python benchmarks/cam.py
 	$(BIN)/python benchmarks/ssl/measure.py --jigsaw
+	$(BIN)/python benchmarks/batch/measure.py
 	$(SCREEN) $(BIN)/python benchmarks/interaction.py
 
 clean:
@@ -53,7 +54,7 @@ $(VENV)/demo.stamp: $(BIN)/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(INSTALL) --editable .[all,dev]
+	$(INSTALL) --editable .[all,dicom,distributed,dev]
 	touch $@
 
 $(VENV)/gui.stamp: $(VENV)/demo.stamp
