@@ -22,6 +22,7 @@ SHOWN = 49  # nothing is labelled on it
 STEPS = 350
 BOX_STEPS = 150
 VOLUMES = 20  # without labels
+COHORT, LABELLED = 10, 3
 
 
 def show_strokes() -> None:
@@ -127,7 +128,7 @@ def show_boxes() -> None:
     coordinator.boxes.run()
     robot.wait(lambda: len(work.rounds) == 3 and not work.running, 240, "the rounds")
     robot.settle(0.5)
-    panel = dock.tabs.currentWidget()
+    panel = dock.panels.currentWidget()
     panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
     robot.settle(0.8)
     viewer.window.screenshot(str(FOLDER / "boxes.png"), canvas_only=False, flash=False)
@@ -182,10 +183,7 @@ def show_class_maps() -> None:
 def show_pretraining() -> None:
     """Let two encoders learn from generated volumes without labels, and compare them on a few strokes."""
     import napari
-    import nibabel
     from robot import Robot
-
-    from napari_sparseseg.sample_data import generate_cohort
 
     viewer = napari.Viewer()
     image, truth_layer = viewer.open_sample("napari-sparseseg", "synthetic")
@@ -199,24 +197,11 @@ def show_pretraining() -> None:
     pretrain, work = coordinator.pretrain, session.pretrain
     while session.table.mask_values[-1] < wanted.max():
         coordinator.annotate.add_class()
-    labels = viewer.layers[f"labels of {image.name}"]
-    labels.brush_size = 2
-    middle = image.data.shape[-3] // 2
-    for index in (middle - 8, middle - 2, middle + 6):
-        viewer.dims.set_current_step(0, index)
-        robot.settle(0.2)
-        for value in range(1, wanted.max() + 1):
-            labels.selected_label = value
-            for y, first, last in find_runs(wanted[index] == value, 24, 3, index + value):
-                robot.stroke(labels, [(index, y, x) for x in range(first, last + 1)])
-    viewer.dims.set_current_step(0, middle)
+    paint_slices(robot, image.name, wanted)
     dock.show_panel("Pre-train")
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "unlabelled scans")
-        folder.mkdir()
-        for number, (volume, _, _) in enumerate(generate_cohort(VOLUMES, seed=100)):
-            scan = nibabel.Nifti1Image(volume.data[0].T, np.diag([*volume.spacing[::-1], 1]))
-            nibabel.save(scan, folder / f"scan_{number:02}.nii.gz")
+        write_scans(folder, VOLUMES, seed=100)
         pretrain.choose_folder(str(folder))
         robot.wait(lambda: session.volumes.folder_files, what="the folder")
         for task, seconds in (("simclr", 45), ("masked_autoencoder", 60)):
@@ -227,12 +212,107 @@ def show_pretraining() -> None:
         pretrain.probe()
         robot.wait(lambda: not work.running, 120, "the comparison")
     robot.settle(0.5)
-    panel = dock.tabs.currentWidget()
+    panel = dock.panels.currentWidget()
     panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
     robot.settle(0.8)
     viewer.window.screenshot(str(FOLDER / "pretrain.png"), canvas_only=False, flash=False)
     viewer.close()
     robot.settle(0.5)
+
+
+def show_cohort() -> None:
+    """Label some cases of a project, let one network learn from them, and segment a folder with it."""
+    import napari
+    from robot import Robot
+
+    from napari_sparseseg.widgets.batch_panel import BatchPanel
+
+    viewer = napari.Viewer()
+    _, dock = viewer.window.add_plugin_dock_widget("napari-sparseseg", "Sparse segmentation")
+    robot = Robot(viewer)
+    robot.window.resize(*TALL)
+    coordinator, session = dock.coordinator, dock.coordinator.session
+    robot.wait(lambda: session.worker == "ready", what="the worker")
+    with tempfile.TemporaryDirectory() as parent:
+        cases, scans = Path(parent, "ten cases"), Path(parent, "abdomen, May 2026")
+        truths = write_scans(cases, COHORT, seed=0)
+        write_scans(scans, VOLUMES, seed=200)
+        for name in ("scan_05", "scan_13"):
+            (scans / f"{name}.nii.gz").write_bytes(b"cut off")
+        dock.show_panel("Cases")
+        coordinator.cases.add((str(cases),))
+        robot.wait(lambda: len(session.cohort.cases) == COHORT, what="the cases")
+        for case, wanted in list(zip(session.cohort.cases, truths, strict=True))[:LABELLED]:
+            coordinator.cases.open(case.key)
+            robot.wait(
+                lambda case=case: session.cohort.opened == case.key and session.paintable, what=case.name
+            )
+            for value, organ in enumerate(("liver", "kidney", "spleen"), 2):
+                if value not in session.table.mask_values:
+                    coordinator.annotate.add_class()
+                coordinator.annotate.rename_class(value, organ)
+            robot.settle(0.5)
+            paint_slices(robot, session.image, wanted)
+            coordinator.cases.mark_done({case.key}, True)
+        coordinator.cohort.set_minutes(2)
+        coordinator.cohort.train()
+        robot.wait(lambda: not session.cohort.running, 600, "the network of all cases")
+        coordinator.cohort.ask_which_next()
+        robot.wait(lambda: not session.cohort.running, 240, "which case is next")
+        robot.settle(1.5)
+        viewer.window.screenshot(str(FOLDER / "cases.png"), canvas_only=False, flash=False)
+        dock.show_panel("Batch")
+        coordinator.batch.choose_sources((str(scans),))
+        robot.wait(lambda: not session.batching.looking, what="the volumes")
+        coordinator.batch.run()
+        robot.wait(lambda: not session.batching.running, 240, "the batch")
+        robot.settle(0.5)
+        names = dock.findChild(BatchPanel).results.names
+        coordinator.batch.show_result(names[2])
+        robot.wait(lambda: f"mask of {names[2]}" in viewer.layers, what="the mask")
+        panel = dock.panels.currentWidget()
+        panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
+        robot.settle(1.5)
+        viewer.window.screenshot(str(FOLDER / "batch.png"), canvas_only=False, flash=False)
+    viewer.close()
+    robot.settle(0.5)
+
+
+def write_scans(folder: Path, number: int, seed: int) -> list[np.ndarray]:
+    """Write generated volumes; return where their organs are, ``(Z, Y, X)`` as they are painted here."""
+    import nibabel
+
+    from napari_sparseseg.sample_data import generate_cohort
+
+    folder.mkdir()
+    truths = []
+    for index, (volume, truth, _) in enumerate(generate_cohort(number, seed=seed)):
+        # In the orientation that all images are shown in, so that the truth need not be turned.
+        scan = nibabel.Nifti1Image(
+            volume.data[0].T, np.diag([-1, -1, 1, 1.0]) @ np.diag([*volume.spacing[::-1], 1])
+        )
+        nibabel.save(scan, folder / f"scan_{index:02}.nii.gz")
+        truths.append(truth + 1)
+    return truths
+
+
+def paint_slices(robot, name: str, wanted: np.ndarray) -> None:
+    """Paint strokes on five slices of an image, each within what `wanted` ``(Z, Y, X)`` has there."""
+    viewer = robot.viewer
+    labels = viewer.layers[f"labels of {name}"]
+    labels.brush_size = 1  # a wider one would spill over
+    middle = len(wanted) // 2
+    for index in (middle - 16, middle - 8, middle - 2, middle + 6, middle + 15):
+        viewer.dims.set_current_step(0, index)
+        robot.settle(0.2)
+        for value in range(1, wanted.max() + 1):
+            labels.selected_label = value
+            runs = find_runs(wanted[index] == value, 24, 3, index + value)
+            if value == 1:  # between the organs, too
+                runs += find_runs(wanted[index] == value, 24, 8, index)
+            for y, first, last in runs:
+                robot.stroke(labels, [(index, y, first), (index, y, last)])
+    viewer.dims.set_current_step(0, middle)
 
 
 def find_runs(mask: np.ndarray, number: int, length: int, seed: int) -> list[tuple[int, int, int]]:
@@ -253,3 +333,4 @@ if __name__ == "__main__":
         show_boxes()
         show_class_maps()
         show_pretraining()
+        show_cohort()
