@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Generator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -15,8 +14,9 @@ from napari_sparseseg.cohort_reading import known_spacing, read_labelled, read_s
 from napari_sparseseg.cohort_requests import JudgeCases, TrainCohort
 from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint, load_encoder
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.events import Event, Noted, StepDone, WindowDone, WorkDone
+from napari_sparseseg.events import Event, WindowDone, WorkDone
 from napari_sparseseg.inference import PlacedNetwork, place_model, predict_volume
+from napari_sparseseg.resumption import go_on_or_begin
 from napari_sparseseg.training import TrainingResult, train_network
 from napari_sparseseg.volume import short_name
 
@@ -42,22 +42,11 @@ class TrainCohortJob:
         self._encoder: EncoderCheckpoint | None = (
             load_encoder(Path(request.encoder)) if request.encoder else None
         )
-        self._learns = False
-        self._told: set[str] = set()
 
     def run(self) -> Generator[Event, None, None]:
         """Work; the last event is `CohortTrained`.  Closing it keeps what going on later needs."""
         folder = Path(self._request.folder)
-        result = None
-        if (folder / "state.json").exists():
-            try:
-                result = yield from self._learn(folder, resume=True)
-            except InputError as error:
-                if self._learns:
-                    raise
-                yield Noted(f"Learning begins anew, for what was kept of it is of no use: {error}")
-        if result is None:
-            result = yield from self._learn(folder, resume=False)
+        result = yield from go_on_or_begin(self._learn, folder)
         save_model(folder, result.model)
         delete_tensors(folder / "state")
         measured = {name: dice for name, dice in result.case_dice.items() if math.isfinite(dice)}
@@ -67,26 +56,13 @@ class TrainCohortJob:
     def close(self) -> None:
         """Keep nothing more: closing the work has kept its state."""
 
-    def _learn(self, folder: Path, *, resume: bool) -> Generator[Event, None, TrainingResult]:
+    def _learn(self, resume: bool) -> Generator[Event, None, TrainingResult]:
         asked = self._request
         sources = [CaseSource(each.name, partial(read_labelled, each, asked.table)) for each in asked.cases]
-        work = train_network(
-            sources, asked.table, asked.training, asked.network, encoder=self._encoder, state_folder=folder,
-            resume=resume, memory_mb=asked.memory_mb, skip_bad=True,
+        return train_network(
+            sources, asked.table, asked.training, asked.network, encoder=self._encoder,
+            state_folder=Path(asked.folder), resume=resume, memory_mb=asked.memory_mb, skip_bad=True,
         )  # fmt: skip
-        with closing(work):
-            while True:
-                try:
-                    event = next(work)
-                except StopIteration as end:
-                    result: TrainingResult = end.value
-                    return result
-                self._learns |= isinstance(event, StepDone)
-                if isinstance(event, Noted):
-                    if event.text in self._told:  # by an attempt to go on
-                        continue
-                    self._told.add(event.text)
-                yield event
 
 
 class JudgeCasesJob:

@@ -1,7 +1,6 @@
 """Learning without labels, and measuring what was learnt, as jobs of the worker process."""
 
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 from napari_sparseseg.checkpoint import delete_tensors
 from napari_sparseseg.encoder_checkpoint import EncoderCheckpoint, load_encoder, save_encoder
 from napari_sparseseg.errors import InputError
-from napari_sparseseg.events import EncoderProbed, EncoderTrained, Event, Noted, StepDone, WorkDone
+from napari_sparseseg.events import EncoderProbed, EncoderTrained, Event, Noted, WorkDone
 from napari_sparseseg.job_labels import make_annotation
 from napari_sparseseg.linear_probe import probe_encoder, random_encoder
 from napari_sparseseg.pretraining import pretrain
 from napari_sparseseg.requests import Pretrain, ProbeEncoders
+from napari_sparseseg.resumption import go_on_or_begin
 from napari_sparseseg.volume import load_volume, short_name
 from napari_sparseseg.volume_pool import ReadVolume, VolumeSource
 
@@ -41,22 +41,11 @@ class PretrainJob:
     def __init__(self, image: NDArray[np.float32], request: Pretrain) -> None:
         self._image, self._request = image, request
         self._annotation = make_annotation(image.shape[1:], request.table, request.voxels, request.values)
-        self._learns = False
-        self._told: set[str] = set()
 
     def run(self) -> Generator[Event, None, None]:
         """Work; the last event is `EncoderTrained`.  Closing it keeps what going on later needs."""
         folder = Path(self._request.folder)
-        encoder = None
-        if (folder / "state.json").exists():
-            try:
-                encoder = yield from self._learn(folder, resume=True)
-            except InputError as error:
-                if self._learns:
-                    raise
-                yield Noted(f"The pre-training begins anew, for what was kept of it is of no use: {error}")
-        if encoder is None:
-            encoder = yield from self._learn(folder, resume=False)
+        encoder = yield from go_on_or_begin(self._learn, folder)
         save_encoder(folder, encoder)
         delete_tensors(folder / "state")
         yield EncoderTrained(self._request.folder)
@@ -64,25 +53,12 @@ class PretrainJob:
     def close(self) -> None:
         """Keep nothing more: closing the work has kept its state."""
 
-    def _learn(self, folder: Path, *, resume: bool) -> Generator[Event, None, EncoderCheckpoint]:
+    def _learn(self, resume: bool) -> Generator[Event, None, EncoderCheckpoint]:
         asked = self._request
-        work = pretrain(
+        return pretrain(
             list(self._sources()), asked.config, asked.pretext, asked.network,
-            state_folder=folder, resume=resume,
+            state_folder=Path(asked.folder), resume=resume,
         )  # fmt: skip
-        with closing(work):
-            while True:
-                try:
-                    event = next(work)
-                except StopIteration as end:
-                    encoder: EncoderCheckpoint = end.value
-                    return encoder
-                self._learns |= isinstance(event, StepDone)
-                if isinstance(event, Noted):
-                    if event.text in self._told:  # by an attempt to go on
-                        continue
-                    self._told.add(event.text)
-                yield event
 
     def _sources(self) -> Iterator[VolumeSource]:
         asked = self._request
