@@ -266,9 +266,8 @@ class LiveSession:
         annotation = self._labels.annotation
         if self._round is None and self._start.normalise(self._image, self._labels):
             yield from self._classifier.look_at(self._image.normalised, self._region)
-        looked_at = self._forecast.join(annotation)
-        wanted = find_region(looked_at)
-        closest = find_region(looked_at, _LEAST_MARGIN)
+        wanted = self._forecast.widen(find_region(annotation))
+        closest = self._forecast.widen(find_region(annotation, _LEAST_MARGIN), _LEAST_MARGIN)
         if self._wanted is None or (wanted != self._wanted and not contains(self._region, closest)):
             self._wanted = wanted
             yield from self._move_to(wanted)

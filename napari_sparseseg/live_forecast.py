@@ -15,6 +15,7 @@ from napari_sparseseg.inference import Prediction, predict_volume
 from napari_sparseseg.live_image import LiveImage
 from napari_sparseseg.live_picture import LivePicture, edges_of
 from napari_sparseseg.live_round import LiveRound
+from napari_sparseseg.regions import MARGIN_VOXELS
 from napari_sparseseg.settings import InferenceConfig
 
 _FORESEEN = "This is what the project's network says; correct it where it is wrong, and it learns from that."
@@ -43,13 +44,14 @@ class LiveForecast:
         self._work: Generator[Event, None, Prediction] | None = None
         self._prediction: Prediction | None = None
         self._shown: Prediction | None = None
+        self._found: Region | None = None
 
     def ask(self, model: Model | None, config: InferenceConfig) -> None:
         """Ask this network in this way, in place of what was asked before; None: ask none."""
         if model is self._asked[0] and config == self._asked[1]:
             return
         self._asked = (model, config)
-        self._work = self._prediction = None
+        self._work = self._prediction = self._found = None
         if model is not None:
             self._work = predict_volume(model, self._image.intensities, self._image.spacing, config)
 
@@ -76,6 +78,8 @@ class LiveForecast:
             yield next(self._work)
         except StopIteration as end:
             self._work, self._prediction = None, end.value
+            # Once: looking through a large volume would make each stroke wait.
+            self._found = next(iter(find_objects((end.value.channels > 0).astype(np.uint8))), None)
         except InputError as error:
             self._work = None
             yield Noted(f"The project's network cannot be used here: {error}")
@@ -107,14 +111,17 @@ class LiveForecast:
             box, self._prediction.channels[box], self._prediction.uncertainty[box]
         )
 
-    def join(self, annotation: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the annotation with what is foreseen of the classes where nothing is labelled."""
-        if self._prediction is None:
-            return annotation
-        channels = self._prediction.channels
-        foreseen = np.where(channels > 0, channels + np.uint8(BACKGROUND), np.uint8(0))
-        joined: NDArray[np.uint8] = np.where(annotation > 0, annotation, foreseen)
-        return joined
+    def widen(self, region: Region, margin: int = MARGIN_VOXELS) -> Region:
+        """Return the box round `region` and what is foreseen of the classes, that with a margin in voxels."""
+        if self._found is None or self._prediction is None:
+            return region
+        z, y, x = (
+            slice(
+                min(own.start, max(0, found.start - margin)), max(own.stop, min(length, found.stop + margin))
+            )
+            for own, found, length in zip(region, self._found, self._prediction.channels.shape, strict=True)
+        )
+        return z, y, x
 
     def recall(self, annotation: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
         """Return what was said with confidence in a region, but not near labels that contradict it.

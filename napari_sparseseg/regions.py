@@ -9,11 +9,11 @@ from scipy import ndimage
 from napari_sparseseg.annotation import BACKGROUND
 from napari_sparseseg.cases import Region
 
-_MARGIN_VOXELS = 24
+MARGIN_VOXELS = 24
 _GROWTH = 1.5
 
 
-def find_region(annotation: NDArray[np.integer[Any]], margin: int = _MARGIN_VOXELS) -> Region:
+def find_region(annotation: NDArray[np.integer[Any]], margin: int = MARGIN_VOXELS) -> Region:
     """Return the box of the labelled foreground of ``(Z, Y, X)`` with a margin in voxels, cut at the border.
 
     Where no background is labelled in it, the box of all labels.

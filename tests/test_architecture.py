@@ -249,7 +249,7 @@ PARTS = {
     "live_cohort.py": {"annotation", "case_arrays", "cases", "cohort_reading", "cohort_requests", "errors",
                        "events", "live_round", "normalisation", "sampling"},
     "live_forecast.py": {"annotation", "cases", "checkpoint", "errors", "events", "inference", "live_image",
-                         "live_picture", "live_round", "settings"},
+                         "live_picture", "live_round", "regions", "settings"},
     "saved_networks.py": {"annotation", "errors"},
     "inference.py": {"checkpoint", "errors", "events", "networks", "placed_network", "postprocessing",
                      "resampling", "sampling", "settings", "window_grid"},

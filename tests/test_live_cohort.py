@@ -169,6 +169,18 @@ def test_a_case_is_brought_to_the_spacing_of_the_image(tmp_path):
     assert other.whole == (18, 36, 36)
 
 
+@pytest.mark.parametrize("margin", [0, 2, 30])
+def test_what_is_looked_at_holds_labels_and_all_that_is_foreseen(taught, margin):
+    forecast = taught.session._forecast
+    corner = (slice(0, 2), slice(0, 1), slice(16, 18))
+    assert forecast.widen(corner, margin) == corner  # nothing is known yet
+    taught.until(Waiting)
+    found = np.argwhere(taught.prediction > 1)
+    low, high = found.min(0) - margin, found.max(0) + 1 + margin
+    for edge, own, first, stop in zip(forecast.widen(corner, margin), corner, low, high, strict=True):
+        assert edge == slice(min(own.start, max(0, first)), max(own.stop, min(18, stop)))
+
+
 @given(
     shape=st.tuples(*[st.integers(1, 9)] * 3),
     places=st.lists(st.tuples(*[st.floats(0, 0.999)] * 3), min_size=1, max_size=4),
